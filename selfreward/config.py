@@ -60,7 +60,7 @@ class EngineSettings(Section):
     concurrency: int = Field(default=64, ge=1)
     """Requests kept in flight by each stage."""
     enforce_eager: bool | None = None
-    """Skip compilation: starts twice as fast, generates somewhat slower. Unset: eager on CPU, compiled on GPU."""
+    """Skip compilation: starts sooner, generates somewhat slower. Unset: eager on CPU, compiled on GPU."""
     port: int = Field(default=0, ge=0, le=65535)
     """Loopback port to serve on; 0 takes a free one."""
     start_timeout_s: float = Field(default=600, gt=0)
@@ -75,7 +75,7 @@ class SeedSettings(Section):
     """The human-written instructions that everything starts from."""
 
     files: tuple[str, ...] = ("builtin",)
-    """Seed files: `builtin`, a JSONL of {"instruction", "answer"}, or OpenAssistant trees (.jsonl or .jsonl.gz)."""
+    """`builtin`, a JSONL of {"instruction", "answer"}, or OpenAssistant trees; .gz too."""
 
 
 class SamplingSettings(Section):
@@ -200,7 +200,7 @@ class TrainSettings(Section):
     epochs: int = Field(default=1, ge=1)
     """Passes over the pairs."""
     max_length: int = Field(default=2048, ge=64)
-    """Longest prompt + response in tokens. Longer pairs are dropped before training and counted, never cut."""
+    """Longest prompt + response in tokens. Longer pairs are dropped before and counted, never cut."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout in the model while training, where its architecture has any."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -250,9 +250,7 @@ class DaemonSettings(Section):
     @field_validator("run_window")
     @classmethod
     def _window_reads(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(
-            r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", value
-        ):
+        if value is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", value):
             raise ValueError(f'{value!r} is not a window like "20:00-08:00"')
         return value
 
@@ -263,7 +261,7 @@ class Settings(Section):
     name: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     """The run's name: lower-case letters, digits, - and _."""
     model: str = Field(default="", min_length=0)
-    """M_1: a local directory, a hub id (org/name), or a GGUF in an installed package (pkg:package/file.gguf)."""
+    """M_1: a local directory, a hub id (org/name), or a GGUF in a Python package (pkg:name/file.gguf)."""
     iterations: int = Field(default=0, ge=0)
     """Stop when this many iterations are done; 0 goes on until stopped."""
     seed: int = 0
@@ -418,9 +416,7 @@ def _assign(data: dict[str, Any], path: tuple[str, ...], value: Any, source: str
     table[path[-1]] = value
 
 
-def _explain(
-    item: Mapping[str, Any], text: str, name: str, origin: Mapping[tuple[str, ...], str]
-) -> str:
+def _explain(item: Mapping[str, Any], text: str, name: str, origin: Mapping[tuple[str, ...], str]) -> str:
     path = tuple(str(part) for part in item["loc"])
     place = origin.get(path) or _place(text, name, path)
     dotted = ".".join(path)

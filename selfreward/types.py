@@ -1,4 +1,4 @@
-"""The vocabulary of the system: what a row, a reply and a decision are. Frozen, keyword-only, no behaviour."""
+"""The vocabulary of the system: what a row, a reply and a decision are. Frozen, keyword-only."""
 
 from dataclasses import dataclass
 from datetime import datetime

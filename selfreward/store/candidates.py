@@ -1,0 +1,169 @@
+"""Candidates and their judgements, and which candidates still lack judgements."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from selfreward.store.database import Database
+from selfreward.store.rows import AnySelect, insert_new, now
+from selfreward.store.schema import Candidate, ItemFailure, Judge, Judgement, Prompt, Stage
+from selfreward.text import clean, digest
+from selfreward.types import CandidateStatus, CandidateTask, NewCandidate, NewJudgement
+
+JUDGEABLE = (CandidateStatus.OK, CandidateStatus.TRUNCATED)
+
+
+class Candidates:
+    """Queries about candidates and judgements."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        iteration_id: int,
+        stage_id: int,
+        session_id: int | None,
+        candidates: Sequence[NewCandidate],
+        cursor: int,
+    ) -> None:
+        """Store answers and move the stage's cursor, in one transaction. Repeats are ignored."""
+        rows = [_candidate_row(iteration_id, session_id, candidate) for candidate in candidates]
+        with self._database.write() as connection:
+            insert_new(connection, Candidate, rows)
+            connection.execute(move_cursor(stage_id, cursor))
+
+    def add_judgements(
+        self,
+        judge_id: int,
+        stage_id: int,
+        session_id: int | None,
+        judgements: Sequence[NewJudgement],
+        cursor: int,
+    ) -> None:
+        """Store judgements and move the stage's cursor, in one transaction. Repeats are ignored."""
+        rows = [_judgement_row(judge_id, session_id, judgement) for judgement in judgements]
+        with self._database.write() as connection:
+            insert_new(connection, Judgement, rows)
+            connection.execute(move_cursor(stage_id, cursor))
+
+    def judge(
+        self,
+        checkpoint_id: int,
+        type: str,
+        template: str,
+        template_digest: str,
+        parameters: Mapping[str, Any],
+    ) -> int:
+        """The id of this way of judging, made if it is not there."""
+        identity = json.dumps([type, template_digest, parameters], sort_keys=True)
+        new = {
+            "type": type,
+            "checkpoint_id": checkpoint_id,
+            "template": template,
+            "template_digest": template_digest,
+            "parameters": dict(parameters),
+            "digest": digest(identity),
+            "created_at": now(),
+        }
+        query = select(Judge.id).where(Judge.checkpoint_id == checkpoint_id, Judge.digest == new["digest"])
+        with self._database.write() as connection:
+            insert_new(connection, Judge, [new])
+            return connection.execute(query).scalar_one()
+
+    def short_of_judgements(
+        self, iteration_id: int, judge_id: int, wanted: int, after: int, limit: int
+    ) -> list[CandidateTask]:
+        """Candidates with an id above `after` that lack some of their `wanted` judgements by this judge."""
+        with self._database.read() as connection:
+            query = short_of_judgements(iteration_id, judge_id, wanted, after, limit)
+            found = connection.execute(query).all()
+            have: dict[int, set[int]] = defaultdict(set)
+            samples = select(Judgement.candidate_id, Judgement.sample).where(
+                Judgement.judge_id == judge_id, Judgement.candidate_id.in_([row.id for row in found])
+            )
+            for candidate_id, sample in connection.execute(samples):
+                have[candidate_id].add(sample)
+        return [
+            CandidateTask(
+                id=row.id,
+                prompt_id=row.prompt_id,
+                prompt_text=row.prompt_text,
+                text=row.text,
+                missing=tuple(sample for sample in range(wanted) if sample not in have[row.id]),
+            )
+            for row in found
+        ]
+
+    def record_failure(self, stage_id: int, item_id: int, error: str) -> int:
+        """Count one more failed try of an item; returns how many it has had."""
+        mine = (ItemFailure.stage_id == stage_id) & (ItemFailure.item_id == item_id)
+        new = {"stage_id": stage_id, "item_id": item_id, "attempts": 0, "last_error": ""}
+        with self._database.write() as connection:
+            insert_new(connection, ItemFailure, [new])
+            connection.execute(
+                update(ItemFailure)
+                .where(mine)
+                .values(attempts=ItemFailure.attempts + 1, last_error=clean(error))
+            )
+            return connection.execute(select(ItemFailure.attempts).where(mine)).scalar_one()
+
+
+def move_cursor(stage_id: int, cursor: int) -> Any:
+    """The cursor only moves on: it is a promise that nothing below it is missing."""
+    return update(Stage).where(Stage.id == stage_id, Stage.cursor < cursor).values(cursor=cursor)
+
+
+def short_of_judgements(iteration_id: int, judge_id: int, wanted: int, after: int, limit: int) -> AnySelect:
+    """The work query of the judge stage: pages by key over ix_candidate_work."""
+    have = (
+        select(func.count())
+        .select_from(Judgement)
+        .where(Judgement.candidate_id == Candidate.id, Judgement.judge_id == judge_id)
+        .scalar_subquery()
+    )
+    return (
+        select(Candidate.id, Candidate.prompt_id, Candidate.text, Prompt.text.label("prompt_text"))
+        .join(Prompt, Prompt.id == Candidate.prompt_id)
+        .where(
+            Candidate.iteration_id == iteration_id,
+            Candidate.id > after,
+            Candidate.status.in_(JUDGEABLE),
+            have < wanted,
+        )
+        .order_by(Candidate.id)
+        .limit(limit)
+    )
+
+
+def _candidate_row(iteration_id: int, session_id: int | None, candidate: NewCandidate) -> dict[str, Any]:
+    return {
+        "iteration_id": iteration_id,
+        "prompt_id": candidate.prompt_id,
+        "candidate_index": candidate.index,
+        "session_id": session_id,
+        "text": clean(candidate.text),
+        "status": candidate.status,
+        "finish_reason": candidate.finish_reason,
+        "token_count": candidate.token_count,
+        "mean_logprob": candidate.mean_logprob,
+        "created_at": now(),
+    }
+
+
+def _judgement_row(judge_id: int, session_id: int | None, judgement: NewJudgement) -> dict[str, Any]:
+    return {
+        "candidate_id": judgement.candidate_id,
+        "judge_id": judge_id,
+        "sample": judgement.sample,
+        "session_id": session_id,
+        "raw_text": clean(judgement.raw_text),
+        "status": judgement.status,
+        "score": judgement.score,
+        "token_count": judgement.token_count,
+        "finish_reason": judgement.finish_reason,
+        "created_at": now(),
+    }

@@ -1,0 +1,39 @@
+"""The store as the rest of the system sees it: one object, a handful of repositories."""
+
+from pathlib import Path
+
+from selfreward.store.candidates import Candidates
+from selfreward.store.database import Database
+from selfreward.store.journal import Journal
+from selfreward.store.lease import Leases
+from selfreward.store.migrate import require_head
+from selfreward.store.pairs import Pairs
+from selfreward.store.prompts import Prompts
+from selfreward.store.runs import Runs
+
+
+class Store:
+    """The database of a run's directory. All methods block: call them from a thread in async code."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self.database = Database(url, directory)
+        self.runs = Runs(self.database)
+        self.prompts = Prompts(self.database)
+        self.candidates = Candidates(self.database)
+        self.pairs = Pairs(self.database)
+        self.journal = Journal(self.database)
+        self.leases = Leases(self.database)
+
+    @classmethod
+    def open(cls, url: str, directory: Path) -> "Store":
+        """The store, after making sure that the schema is the one this version knows.
+
+        Raises StoreError, naming the command that helps, when it is not.
+        """
+        store = cls(url, directory)
+        require_head(store.database)
+        return store
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.database.close()
