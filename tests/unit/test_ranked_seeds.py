@@ -9,7 +9,7 @@ from statistics import correlation
 from typing import Any
 
 import pytest
-from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
 from selfreward.config import SelfInstructSettings
 from selfreward.dedupe import first_objection
