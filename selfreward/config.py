@@ -238,6 +238,8 @@ class DaemonSettings(Section):
     """Results are committed after this many rows …"""
     commit_seconds: float = Field(default=1.0, gt=0)
     """… or this long, whichever is first."""
+    engine_restarts: int = Field(default=3, ge=0)
+    """Restarts of an engine that dies without getting anything done, before the daemon gives up."""
     lease_timeout_s: float = Field(default=60, ge=5)
     """A daemon that has not shown a sign of life for this long may be replaced."""
     backup_every_minutes: float = Field(default=60, ge=0)

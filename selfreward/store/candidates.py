@@ -98,6 +98,23 @@ class Candidates:
             for row in found
         ]
 
+    def statuses(self, iteration_id: int) -> dict[str, int]:
+        """How many candidates of an iteration ended in which way."""
+        query = (
+            select(Candidate.status, func.count())
+            .where(Candidate.iteration_id == iteration_id)
+            .group_by(Candidate.status)
+        )
+        with self._database.read() as connection:
+            return {status: count for status, count in connection.execute(query)}
+
+    def judged(self, judge_id: int) -> tuple[int, int, float | None]:
+        """(judgements, readable ones, their mean score) of a judge."""
+        query = select(func.count(), func.count(Judgement.score), func.avg(Judgement.score))
+        with self._database.read() as connection:
+            total, read, mean = connection.execute(query.where(Judgement.judge_id == judge_id)).one()
+        return total, read, mean
+
     def record_failure(self, stage_id: int, item_id: int, error: str) -> int:
         """Count one more failed try of an item; returns how many it has had."""
         mine = (ItemFailure.stage_id == stage_id) & (ItemFailure.item_id == item_id)

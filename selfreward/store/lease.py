@@ -79,7 +79,7 @@ class Leases:
             )
             if row is not None and _alive(row, owner, timeout_s, moment):
                 raise Busy(
-                    f"this run is owned by {row['owner']}, last heard of at {row['heartbeat_at']:%H:%M:%S} UTC",
+                    f"this run is owned by {row['owner']}, last seen {row['heartbeat_at']:%H:%M:%S} UTC",
                     "Stop that daemon with `selfreward stop`, or watch it with `selfreward status --watch`.",
                 )
             fence = 1 if row is None else int(row["fence"]) + 1

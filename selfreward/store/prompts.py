@@ -1,7 +1,7 @@
 """Prompts: the seeds, what the model wrote, and which still lack candidates."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -41,35 +41,31 @@ class Prompts:
         return self._rows(query.order_by(Prompt.id))
 
     def tally(self, iteration_id: int) -> tuple[int, int, int]:
-        """(accepted, written, next draw) of an iteration's self-instruction."""
+        """(accepted, written, last draw) of an iteration's self-instruction."""
         query = select(
             func.count(Prompt.id).filter(Prompt.status == PromptStatus.ACCEPTED),
             func.count(Prompt.id),
-            func.coalesce(func.max(Prompt.draw) + 1, 0),
+            func.max(Prompt.draw),
         ).where(Prompt.iteration_id == iteration_id)
         with self._database.read() as connection:
             accepted, written, draw = connection.execute(query).one()
         return accepted, written, draw or 0
 
-    def add_written(
-        self, run_id: int, iteration_id: int, stage_id: int, written: Sequence[WrittenPrompt]
-    ) -> list[int]:
-        """Store what the model wrote, with its demonstrations; returns the ids, in order."""
-        ids = []
+    def add_written(self, run_id: int, iteration_id: int, stage_id: int, prompt: WrittenPrompt) -> int:
+        """Store what the model wrote, with its demonstrations; returns the new prompt's id."""
         with self._database.write() as connection:
-            for prompt in written:
-                key = insert_one(connection, Prompt, **_written_row(run_id, iteration_id, prompt))
-                shown = [
-                    {"prompt_id": key, "position": place, "demonstration_id": shown_id}
-                    for place, shown_id in enumerate(prompt.demonstration_ids)
-                ]
-                insert_new(connection, PromptDemonstration, shown)
-                ids.append(key)
-            last_draw = max(prompt.draw for prompt in written)
+            key = insert_one(connection, Prompt, **_written_row(run_id, iteration_id, prompt))
+            shown = [
+                {"prompt_id": key, "position": place, "demonstration_id": shown_id}
+                for place, shown_id in enumerate(prompt.demonstration_ids)
+            ]
+            insert_new(connection, PromptDemonstration, shown)
             connection.execute(
-                update(Stage).where(Stage.id == stage_id, Stage.cursor < last_draw).values(cursor=last_draw)
+                update(Stage)
+                .where(Stage.id == stage_id, Stage.cursor < prompt.draw)
+                .values(cursor=prompt.draw)
             )
-        return ids
+        return key
 
     def short_of_candidates(self, iteration_id: int, wanted: int, after: int, limit: int) -> list[PromptRow]:
         """Accepted prompts with an id above `after` that lack some of their `wanted` candidates."""

@@ -1,6 +1,5 @@
 """Runs, their iterations and stages, their checkpoints and settings: the skeleton of the loop."""
 
-
 from sqlalchemy import Connection, select, update
 
 from selfreward.config import Settings
@@ -171,6 +170,11 @@ class Runs:
         done = {"status": Status.DONE, "detail": detail, "error": None, "finished_at": now()}
         with self._database.write() as connection:
             connection.execute(update(Stage).where(Stage.id == stage_id).values(**done))
+
+    def describe_stage(self, stage_id: int, detail: str) -> None:
+        """Say how a stage ended, before it is closed together with something else."""
+        with self._database.write() as connection:
+            connection.execute(update(Stage).where(Stage.id == stage_id).values(detail=detail))
 
     def fail_stage(self, stage_id: int, status: Status, error: str) -> None:
         """Mark a stage as halted or failed and say why."""

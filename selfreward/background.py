@@ -1,0 +1,48 @@
+"""`selfreward start --detach`: the same daemon in a session of its own, its output in logs/daemon.log."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfreward.children import tail
+from selfreward.config import Settings
+from selfreward.errors import ExitCode, SelfRewardError
+from selfreward.foreground import open_or_create
+
+START_S = 60.0
+
+
+def detach(directory: Path, settings: Settings, overrides: Sequence[str]) -> None:
+    """Start the daemon in the background and return once it owns the run.
+
+    Raises SelfRewardError with the daemon's own words when it does not come up.
+    """
+    store = open_or_create(settings.database.url, directory)
+    log = directory / "logs" / "daemon.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [part for item in overrides for part in ("--set", item)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "selfreward", "start", "--dir", str(directory), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        try:
+            process.wait(0.1)
+            break
+        except subprocess.TimeoutExpired:
+            run = store.runs.find(settings.name)
+            lease = None if run is None else store.leases.find(run.id)
+            if lease is not None and not lease.released and lease.owner.endswith(f":{process.pid}"):
+                print(f"started daemon {process.pid}; its log is {log}")
+                return
+    if process.poll() == ExitCode.OK:
+        print(f"daemon {process.pid} had nothing to do; its log is {log}")
+        return
+    raise SelfRewardError(f"the daemon did not start:\n{tail(log, 5)}", f"Its log is {log}.")

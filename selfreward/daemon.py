@@ -1,0 +1,261 @@
+"""The process that runs the loop: owns the run, hears signals and requests, restarts what fails."""
+
+import asyncio
+import os
+import shutil
+import signal
+from contextlib import suppress
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from selfreward.config import Settings
+from selfreward.errors import BadInput, EngineError, Halted, SelfRewardError, StoreError
+from selfreward.loop import run_iteration
+from selfreward.reporting import Reporter
+from selfreward.seeds import read_seeds
+from selfreward.stages import base
+from selfreward.stages.workplace import Drained, Workplace
+from selfreward.store import Store
+from selfreward.store.backup import rotate
+from selfreward.types import CheckpointRow, ControlAction, RunRow, Status
+
+POLL_S = 1.0
+CUT_SHORT = 130
+
+
+class Daemon:
+    """One run, until its iterations are done, a user stops it, or it cannot go on by itself."""
+
+    def __init__(self, directory: Path, settings: Settings, store: Store, reporter: Reporter) -> None:
+        self._directory, self._settings, self._store, self._reporter = directory, settings, store, reporter
+        self._run: RunRow = store.runs.ensure(settings.name)
+        self._stop = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._reasons: set[str] = set()
+        """Why the work should rest: stop, pause, window. Empty: work."""
+        self._signals = 0
+
+    async def run(self) -> None:
+        """Take the run and work. Raises SelfRewardError when it cannot go on by itself.
+
+        Raises CancelledError after a second signal; the first one only drains.
+        """
+        self._fence = self._store.leases.take(self._run.id, self._settings.daemon.lease_timeout_s)
+        self._store.journal.take_requests(self._run.id)  # what was asked of a daemon that is gone
+        main = asyncio.create_task(self._work())
+        self._listen_to_signals(main)
+        scheduler = self._schedule()
+        helpers = [asyncio.create_task(self._beat()), asyncio.create_task(self._poll())]
+        self._event("started", f"daemon {os.getpid()} took the run", fence=self._fence)
+        try:
+            await asyncio.wait([main, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            for helper in helpers:
+                if helper.done() and not main.done():
+                    helper.result()
+            await main
+            self._event("stopped", "stopped" if "stop" in self._reasons else "all iterations are done")
+        except (Exception, asyncio.CancelledError) as error:
+            with suppress(SelfRewardError):
+                self._event("failed", str(error) or "cut short by a second signal")
+            raise
+        finally:
+            scheduler.shutdown(wait=False)
+            for task in (main, *helpers):
+                task.cancel()
+            await asyncio.wait([main, *helpers])
+            with suppress(SelfRewardError):
+                self._store.leases.release()
+
+    async def _work(self) -> None:
+        """Iteration after iteration, resting while there is a reason to."""
+        await asyncio.to_thread(self._store_seeds)
+        failures, before = 0, -1
+        while not self._all_done():
+            if not await self._until_wanted():
+                return
+            try:
+                await self._iterate()
+                failures = 0
+            except Drained:
+                continue
+            except EngineError as error:
+                rows = self._rows()
+                failures = 1 if rows != before else failures + 1
+                before = rows
+                self._event("engine_failed", str(error), failures=failures)
+                if failures > self._settings.daemon.engine_restarts:
+                    raise
+                self._reporter.say("the engine failed and is started again", failures=failures)
+
+    async def _iterate(self) -> None:
+        """The next iteration, from wherever it is, to its end."""
+        place = await self._place()
+        t = place.iteration.t
+        self._event("iteration", f"iteration {t} on {place.checkpoint.name}", place)
+        self._reporter.say(f"iteration {t}: {place.checkpoint.name} → M_{t + 1}")
+        try:
+            trained = await run_iteration(place)
+        except Halted as error:
+            self._store.runs.mark_iteration(place.iteration.id, Status.HALTED)
+            self._event("halted", str(error), place)
+            raise
+        self._event("iteration_done", f"{trained.name} is trained", place, digest=trained.digest)
+
+    async def _place(self) -> Workplace:
+        """The iteration to work on: the last one if it is not done, else the one after it."""
+        runs = self._store.runs
+        first = runs.checkpoint(self._run.id, 1)
+        if first is None:
+            first = await base.prepare(
+                directory=self._directory,
+                settings=self._settings,
+                store=self._store,
+                run=self._run,
+                fence=self._fence,
+                reporter=self._reporter,
+                stop=self._stop,
+            )
+        last = runs.latest_iteration(self._run.id)
+        if last is None:
+            t, checkpoint = 1, first
+        elif last.status is Status.DONE:
+            t, checkpoint = last.t + 1, self._trained_by(last.t)
+        else:
+            t, checkpoint = last.t, runs.checkpoint_by_id(last.checkpoint_id)
+        base.require_intact(self._directory, checkpoint)
+        self._require_disk(self._directory / checkpoint.path)
+        return Workplace(
+            directory=self._directory,
+            store=self._store,
+            settings=self._settings,
+            run=self._run,
+            iteration=runs.open_iteration(self._run.id, t, checkpoint.id, self._settings),
+            checkpoint=checkpoint,
+            fence=self._fence,
+            reporter=self._reporter,
+            stop=self._stop,
+        )
+
+    def _trained_by(self, t: int) -> CheckpointRow:
+        checkpoint = self._store.runs.checkpoint(self._run.id, t + 1)
+        assert checkpoint is not None, "an iteration is closed together with the checkpoint it trained"
+        return checkpoint
+
+    def _store_seeds(self) -> None:
+        reading = read_seeds(self._settings.seeds.files, self._directory)
+        if not reading.seeds:
+            raise BadInput("there are no seeds", "Name a seed file in seeds.files, or use 'builtin'.")
+        self._store.prompts.add_seeds(self._run.id, reading.seeds)
+        if reading.skipped:
+            self._reporter.say("seeds left out", **reading.skipped)
+
+    def _require_disk(self, model: Path) -> None:
+        """Room for the next checkpoint twice over: while it is committed, two copies can exist."""
+        needed = 2 * sum(file.stat().st_size for file in model.glob("*.safetensors"))
+        free = shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise StoreError(
+                f"{free / 2**30:.1f} GiB free at {self._directory}, {needed / 2**30:.1f} are needed",
+                "A checkpoint takes twice its size while it is committed. Free some disk and start again.",
+            )
+
+    def _all_done(self) -> bool:
+        wanted = self._settings.iterations
+        last = self._store.runs.latest_iteration(self._run.id)
+        return bool(wanted and last and last.status is Status.DONE and last.t >= wanted)
+
+    def _rows(self) -> int:
+        """Rows of the current iteration: equal before and after means that nothing got done."""
+        last = self._store.runs.latest_iteration(self._run.id)
+        return 0 if last is None else sum(self._store.journal.counts(last).values())
+
+    async def _until_wanted(self) -> bool:
+        """Rest while paused or outside the run window. False when asked to stop."""
+        if self._reasons and "stop" not in self._reasons:
+            self._event("paused", f"resting: {', '.join(sorted(self._reasons))}")
+            self._reporter.say("resting", reasons=sorted(self._reasons))
+        rested = bool(self._reasons)
+        while self._reasons and "stop" not in self._reasons:
+            self._changed.clear()
+            await self._changed.wait()
+        if rested and not self._reasons:
+            self._event("resumed", "going on")
+            self._reporter.say("going on")
+        return not self._reasons
+
+    def _rest(self, reason: str, wanted: bool) -> None:
+        """Add or take away a reason to rest; the stages see it through the stop event."""
+        (self._reasons.add if wanted else self._reasons.discard)(reason)
+        (self._stop.set if self._reasons else self._stop.clear)()
+        self._changed.set()
+
+    def _listen_to_signals(self, main: "asyncio.Task[None]") -> None:
+        def heard(number: signal.Signals) -> None:
+            self._signals += 1
+            if self._signals == 1:
+                self._reporter.say(f"{number.name}: finishing what is in flight; again to leave at once")
+                self._rest("stop", True)
+            elif self._signals == 2:
+                main.cancel()
+            else:
+                os._exit(CUT_SHORT)  # the guards see to the children
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, heard, number)
+
+    async def _beat(self) -> None:
+        """Signs of life. Raises LeaseLost, which ends the daemon, when the run has a new owner."""
+        while True:
+            await asyncio.to_thread(self._store.leases.heartbeat)
+            await asyncio.sleep(self._settings.daemon.lease_timeout_s / 5)
+
+    async def _poll(self) -> None:
+        """Take up what users ask for."""
+        while True:
+            for request in await asyncio.to_thread(self._store.journal.take_requests, self._run.id):
+                self._reporter.say(f"asked to {request.action}")
+                if request.action is ControlAction.RESUME:
+                    self._rest("pause", False)
+                else:
+                    self._rest(request.action, True)
+            await asyncio.sleep(POLL_S)
+
+    def _schedule(self) -> AsyncIOScheduler:
+        """What is periodic. In memory: the scheduler never drives the stages or the lease."""
+        scheduler = AsyncIOScheduler()
+        settings = self._settings.daemon
+        if settings.backup_every_minutes and self._store.database.is_sqlite:
+            trigger = IntervalTrigger(minutes=settings.backup_every_minutes)
+            scheduler.add_job(self._back_up, trigger, max_instances=1, coalesce=True)
+        if settings.run_window:
+            self._check_window()
+            trigger = IntervalTrigger(
+                minutes=1, start_date=datetime.now().replace(second=0) + timedelta(minutes=1)
+            )
+            scheduler.add_job(self._check_window, trigger, max_instances=1, coalesce=True)
+        scheduler.start()
+        return scheduler
+
+    async def _back_up(self) -> None:
+        target = await asyncio.to_thread(
+            rotate, self._store.database, self._directory / "backups", self._settings.daemon.backup_keep
+        )
+        self._event("backup", f"backed up into {target.name}")
+
+    def _check_window(self) -> None:
+        assert self._settings.daemon.run_window is not None
+        self._rest("window", not in_window(self._settings.daemon.run_window, datetime.now().time()))
+
+    def _event(self, kind: str, message: str, place: Workplace | None = None, **data: Any) -> None:
+        iteration = None if place is None else place.iteration.id
+        self._store.journal.event(self._run.id, kind, message, iteration, **data)
+
+
+def in_window(window: str, moment: time) -> bool:
+    """Whether a time of day lies in "HH:MM-HH:MM"; one that ends before it starts spans midnight."""
+    opens, closes = (time.fromisoformat(part) for part in window.split("-"))
+    return opens <= moment < closes if opens <= closes else moment >= opens or moment < closes

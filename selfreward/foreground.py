@@ -1,0 +1,76 @@
+"""`selfreward start` in the foreground: opens what the daemon needs, shows its work, says what to do next."""
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from selfreward.config import SETTINGS_FILE, Settings
+from selfreward.daemon import CUT_SHORT, Daemon
+from selfreward.errors import BadInput
+from selfreward.reporting import LogReporter, Reporter, TerminalReporter, configure_logging
+from selfreward.store import Store
+from selfreward.store.migrate import current_revision, upgrade
+from selfreward.store.readonly import run_query
+from selfreward.tabular import print_table
+
+SUMMARY = """
+    SELECT t, checkpoint, prompts, candidates, judgements, readable, round(mean_score, 2) AS mean_score,
+           pairs, round(mean_margin, 2) AS mean_margin, steps, trained
+    FROM iteration_summary WHERE run = '{run}' ORDER BY t
+"""
+
+
+def run(directory: Path, settings: Settings) -> None:
+    """Run the daemon until it is done or stopped. Raises SelfRewardError when it cannot go on."""
+    if not settings.model:
+        raise BadInput(f"{directory / SETTINGS_FILE}: no model is set", 'For example: model = "org/name"')
+    store = open_or_create(settings.database.url, directory)
+    try:
+        with ExitStack() as stack:
+            daemon = Daemon(directory.resolve(), settings, store, _reporter(settings, stack))
+            asyncio.run(daemon.run())
+        _summarise(directory, settings, store)
+    except asyncio.CancelledError:
+        sys.exit(CUT_SHORT)
+    finally:
+        store.close()
+
+
+def open_or_create(url: str, directory: Path) -> Store:
+    """The store; a database that is not there yet is made. One at another revision is refused."""
+    store = Store(url, directory)
+    if current_revision(store.database) is None:
+        upgrade(store.database)
+    store.close()
+    return Store.open(url, directory)
+
+
+def _reporter(settings: Settings, stack: ExitStack) -> Reporter:
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return stack.enter_context(TerminalReporter(console, f"selfreward · {settings.name}"))
+    configure_logging()
+    return LogReporter({"run": settings.name})
+
+
+def _summarise(directory: Path, settings: Settings, store: Store) -> None:
+    result = run_query(store.database, SUMMARY.format(run=settings.name))
+    where = "" if directory == Path() else f" --dir {directory}"
+    print()
+    print_table(result)
+    print(
+        "\nnext:\n"
+        f"  selfreward status{where}\n"
+        f'  selfreward query{where} "select * from iteration_summary"\n'
+        f'  selfreward query{where} "select step, loss, margin, accuracy from training_curve where t = 1"\n'
+        f"  selfreward start{where} --iterations {_next(store, settings)}   # one more iteration\n"
+    )
+
+
+def _next(store: Store, settings: Settings) -> int:
+    run = store.runs.find(settings.name)
+    last = None if run is None else store.runs.latest_iteration(run.id)
+    return 1 if last is None else last.t + 1

@@ -1,0 +1,39 @@
+"""The algorithm: one iteration of Self-Rewarding Language Models (arXiv 2401.10020), top to bottom."""
+
+import asyncio
+
+from selfreward.stages import pair, train
+from selfreward.stages.judge import Judge
+from selfreward.stages.pump import Pump, run_together
+from selfreward.stages.sample import Sample
+from selfreward.stages.self_instruct import SelfInstruct
+from selfreward.stages.session import engine_session
+from selfreward.stages.workplace import Workplace
+from selfreward.types import CheckpointRow, StageName, Status
+
+
+async def run_iteration(place: Workplace) -> CheckpointRow:
+    """M_t writes prompts, answers them, judges the answers and learns from them: M_{t+1}.
+
+    Each step asks the database what is missing and does only that, so running an iteration again
+    after any stop goes on where it was. Raises Drained when asked to stop, Halted when there is
+    too little to learn from, and EngineError or TrainingError when a part failed.
+    """
+    await generate(place)
+    await asyncio.to_thread(pair.run, place)
+    return await train.run(place)
+
+
+async def generate(place: Workplace) -> None:
+    """Write, answer and judge: three pumps at once on one continuously batched server of M_t."""
+    begin = place.store.runs.begin_stage
+    names = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE)
+    writing, answering, judging = (begin(place.iteration.id, name) for name in names)
+    if all(stage.status is Status.DONE for stage in (writing, answering, judging)):
+        return
+    async with engine_session(place) as (engine, session):
+        prompts = Pump(place, writing, SelfInstruct(place, writing, engine))
+        candidates = Pump(place, answering, Sample(place, answering, engine, session), upstream=prompts)
+        judgements = Pump(place, judging, Judge(place, judging, engine, session), upstream=candidates)
+        await run_together([prompts, candidates, judgements])
+    # The server has exited: its memory is free for the trainer.

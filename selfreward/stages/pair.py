@@ -1,0 +1,39 @@
+"""Preference pairs are drawn from the scores: pure, so the same rows always give the same pairs."""
+
+from selfreward.pairing import draw_pairs
+from selfreward.stages.judge import judge_id
+from selfreward.stages.workplace import Drained, Workplace
+from selfreward.types import PairOutcome, StageName, Status
+
+PAGE = 500
+
+
+def run(place: Workplace) -> None:
+    """Decide every prompt of the iteration. Raises Drained between two pages when asked to stop."""
+    store, judge = place.store, judge_id(place)
+    stage = store.runs.begin_stage(place.iteration.id, StageName.PAIR)
+    if stage.status is Status.DONE:
+        return
+    total = store.journal.counts(place.iteration)[StageName.SELF_INSTRUCT]
+    cursor, done = stage.cursor, sum(store.pairs.outcomes(place.iteration.id).values())
+    place.reporter.begin(StageName.PAIR, done, total)
+    while prompts := store.pairs.undecided(place.data_iteration, judge, cursor, PAGE):
+        if place.stop.is_set():
+            raise Drained
+        cursor, done = prompts[-1].id, done + len(prompts)
+        decisions = draw_pairs(prompts, place.settings.pair)
+        store.pairs.decide(place.iteration.id, judge, stage.id, decisions, cursor)
+        place.reporter.progress(StageName.PAIR, done)
+    detail = describe(store.pairs.outcomes(place.iteration.id))
+    store.runs.finish_stage(stage.id, detail)
+    place.reporter.end(StageName.PAIR, detail)
+
+
+def describe(outcomes: dict[PairOutcome, int]) -> str:
+    """Outcomes in words, pairs first."""
+    pairs = outcomes.get(PairOutcome.PAIRED, 0)
+    rest = ", ".join(
+        f"{count} {outcome}" for outcome, count in sorted(outcomes.items()) if outcome != PairOutcome.PAIRED
+    )
+    prompts = f"{pairs} pairs from {sum(outcomes.values())} prompts"
+    return f"{prompts} ({rest})" if rest else prompts

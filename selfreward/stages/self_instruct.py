@@ -1,0 +1,166 @@
+"""M_t writes new prompts from demonstrations (Self-Instruct, arXiv 2212.10560); filters choose."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfreward.dedupe import Nearest, RougePool, first_objection
+from selfreward.engines.base import ChatMessage, Engine, PromptTooLong
+from selfreward.prompting import clean_written_prompt, load_template
+from selfreward.stages.workplace import Workplace
+from selfreward.types import (
+    Completion,
+    PromptRow,
+    PromptStatus,
+    RejectReason,
+    StageName,
+    StageRow,
+    WrittenPrompt,
+)
+
+TEMPLATE_FIELDS = ("demonstrations",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One request for new prompts. Its id is its number in the iteration, from 1."""
+
+    id: int
+    demonstrations: tuple[PromptRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One text that came back for a draw."""
+
+    draw: Draw
+    index: int
+    completion: Completion | None
+    """None when the request failed for good."""
+
+
+class SelfInstruct:
+    """The work of the self_instruct stage: asks until enough prompts are accepted or the tries run out."""
+
+    name = StageName.SELF_INSTRUCT
+
+    def __init__(self, place: Workplace, stage: StageRow, engine: Engine) -> None:
+        store, run_id = place.store, place.run.id
+        self._place, self._stage, self._engine = place, stage, engine
+        self._settings = place.settings.self_instruct
+        self._template = load_template(self._settings.template, place.directory).require(TEMPLATE_FIELDS)
+        self._seeds = store.prompts.seeds(run_id)
+        self._own = store.prompts.written(run_id)
+        self._pool = RougePool(self._settings.max_rouge_l)
+        for prompt in (*self._seeds, *self._own):
+            self._pool.add(prompt.id, prompt.text)
+        self._accepted, self._written, self._last_draw = store.prompts.tally(place.data_iteration)
+        self._asked = self._answered = 0
+        self._outcomes: Counter[str] = Counter()
+
+    def total(self) -> int:
+        """Prompts wanted."""
+        return self._settings.target
+
+    def done(self) -> int:
+        """Prompts accepted."""
+        return self._accepted
+
+    def exhausted(self) -> bool:
+        """Whether the target, or the cap of attempts, is reached."""
+        return self._accepted >= self._settings.target or self._written >= self._settings.max_attempts
+
+    def fetch(self, after: int, room: int) -> list[Draw]:
+        """As many draws as the target still needs at the yield so far, less those in flight."""
+        settings = self._settings
+        if self.exhausted():
+            return []
+        yield_so_far = (self._accepted + 1) / (self._written + 2)
+        wanted = math.ceil((settings.target - self._accepted) / yield_so_far / settings.per_request)
+        allowed = math.ceil((settings.max_attempts - self._written) / settings.per_request)
+        count = max(0, min(room, wanted, allowed) - (self._asked - self._answered))
+        self._asked += count
+        draws = [self._draw(self._last_draw + place) for place in range(1, count + 1)]
+        self._last_draw += count
+        return draws
+
+    async def perform(self, item: Draw) -> list[Reply]:
+        """The replies to one set of demonstrations."""
+        text = self._template.render(demonstrations=[shown.text for shown in item.demonstrations])
+        message: ChatMessage = {"role": "user", "content": text}
+        try:
+            completions = await self._engine.chat([message], self._settings, self._settings.per_request)
+        except PromptTooLong as error:
+            return self.give_up(item, str(error))
+        return [Reply(draw=item, index=index, completion=reply) for index, reply in enumerate(completions)]
+
+    def give_up(self, item: Draw, error: str) -> list[Reply]:
+        """A draw that failed for good counts against the cap, so that the stage always ends."""
+        return [Reply(draw=item, index=0, completion=None)]
+
+    def commit(self, results: Sequence[Reply], cursor: int) -> int:
+        """Decide each reply and store it at once: the next decision depends on what was accepted."""
+        before = self._accepted
+        for reply in results:
+            written = self._decide(reply)
+            key = self._place.store.prompts.add_written(
+                self._place.run.id, self._place.data_iteration, self._stage.id, written
+            )
+            self._count(written, key)
+        self._answered += len({reply.draw.id for reply in results})
+        return self._accepted - before
+
+    def detail(self) -> str:
+        """How it ended."""
+        reached = (
+            "target reached"
+            if self._accepted >= self._settings.target
+            else f"cap of {self._settings.max_attempts} attempts reached before the target"
+        )
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self._outcomes.most_common())
+        rejected = f"; rejected in this session: {reasons}" if reasons else ""
+        return f"{reached}: {self._accepted} of {self._written} written prompts accepted{rejected}"
+
+    def _draw(self, number: int) -> Draw:
+        """Demonstrations of draw `number`: a function of the seed, the iteration and what is in the pool."""
+        place, settings = self._place, self._settings
+        generator = random.Random(f"{place.settings.seed}:{place.run.name}:{place.iteration.t}:{number}")
+        own = generator.sample(self._own, min(settings.model_demonstrations, len(self._own)))
+        from_seeds = settings.seed_demonstrations + settings.model_demonstrations - len(own)
+        shown = generator.sample(self._seeds, min(from_seeds, len(self._seeds))) + own
+        generator.shuffle(shown)
+        return Draw(id=number, demonstrations=tuple(shown))
+
+    def _decide(self, reply: Reply) -> WrittenPrompt:
+        completion = reply.completion
+        text = clean_written_prompt(completion.text) if completion else ""
+        cut_off = completion is not None and completion.finish_reason == "length"
+        reason = first_objection(text, cut_off, self._settings)
+        nearest: Nearest | None = None
+        if reason is None:
+            nearest = self._pool.nearest(text)
+            if self._pool.too_similar(nearest):
+                reason = RejectReason.SIMILAR
+            elif self._accepted >= self._settings.target:
+                reason = RejectReason.SURPLUS
+        return WrittenPrompt(
+            draw=reply.draw.id,
+            draw_index=reply.index,
+            text=text,
+            status=PromptStatus.ACCEPTED if reason is None else PromptStatus.REJECTED,
+            reject_reason=reason,
+            nearest_prompt_id=nearest.key if nearest else None,
+            nearest_rouge_l=nearest.rouge_l if nearest else None,
+            demonstration_ids=tuple(shown.id for shown in reply.draw.demonstrations),
+        )
+
+    def _count(self, written: WrittenPrompt, key: int) -> None:
+        self._written += 1
+        if written.reject_reason is not None:
+            self._outcomes[written.reject_reason] += 1
+            return
+        self._accepted += 1
+        self._pool.add(key, written.text)
+        self._own.append(PromptRow(id=key, text=written.text))

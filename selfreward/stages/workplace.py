@@ -1,0 +1,40 @@
+"""What a stage of an iteration is given: the store, the settings, and where it is."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfreward.config import Settings
+from selfreward.reporting import Reporter
+from selfreward.store import Store
+from selfreward.types import CheckpointRow, IterationRow, RunRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """One iteration in progress. `stop` is set when the work should drain to an item boundary."""
+
+    directory: Path
+    store: Store
+    settings: Settings
+    run: RunRow
+    iteration: IterationRow
+    checkpoint: CheckpointRow
+    """M_t."""
+    fence: int
+    reporter: Reporter
+    stop: asyncio.Event
+
+    @property
+    def data_iteration(self) -> int:
+        """Id of the iteration whose prompts and candidates this one uses."""
+        return self.iteration.data_iteration_id
+
+    @property
+    def model_path(self) -> Path:
+        """Directory of M_t."""
+        return self.directory / self.checkpoint.path
+
+
+class Drained(Exception):
+    """The stage stopped at an item boundary because `stop` was set. Everything finished is committed."""
