@@ -1,4 +1,4 @@
-"""A random Llama small enough to be made on the spot: the real file formats, the real libraries, no download."""
+"""A random Llama small enough to be made on the spot: real file formats, real libraries, no download."""
 
 import json
 from pathlib import Path

@@ -1,0 +1,63 @@
+"""Jobs for the child process: fully resolved descriptions that travel as `job.json`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from selfreward.config import TrainSettings
+from selfreward.training.checkpoint import write_durably
+
+JOB_FILE = "job.json"
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    output: Path
+    """The final directory of the checkpoint that the job makes."""
+    fence: int
+    """The lease's fencing number: names the temporary directory."""
+
+
+class DpoJob(_Job):
+    """Train M_t on preference pairs, with M_t itself as the reference, and write M_{t+1}."""
+
+    kind: Literal["dpo"] = "dpo"
+    model: Path
+    """The checkpoint directory of M_t."""
+    pairs: Path
+    """JSONL of {"pair_id", "prompt", "chosen", "rejected"}."""
+    settings: TrainSettings
+    """How to train."""
+    seed: int = 0
+    """Seed of the order of the pairs and of dropout."""
+    work: Path
+    """Directory for the trainer's own files: scratch and tracker logs."""
+
+
+class ConvertJob(_Job):
+    """Make the user's `model = "…"` into a checkpoint."""
+
+    kind: Literal["convert"] = "convert"
+    source: str
+    """A source as `parse_model_source` accepts it."""
+    run_dir: Path
+    """What a relative source starts from."""
+
+
+Job = Annotated[DpoJob | ConvertJob, Field(discriminator="kind")]
+_adapter: TypeAdapter[DpoJob | ConvertJob] = TypeAdapter(Job)
+
+
+def write_job(job: DpoJob | ConvertJob, directory: Path) -> Path:
+    """Write `job` durably as job.json in `directory`, which is made when missing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / JOB_FILE
+    write_durably(path, job.model_dump_json(indent=1))
+    return path
+
+
+def read_job(path: Path) -> DpoJob | ConvertJob:
+    """The job in `path`. Raises pydantic.ValidationError when it is not one."""
+    return _adapter.validate_json(path.read_bytes())

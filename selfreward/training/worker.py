@@ -1,0 +1,69 @@
+"""The child process: `python -m selfreward.training.worker job.json`. Exits 0 only after `done`.
+
+Each kind of job is a function that takes the job and a writer of events and returns the digest of
+the checkpoint it has published. Torch and its friends are imported only after the environment is set.
+"""
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from selfreward.training.events import EVENTS_FILE, EventWriter
+from selfreward.training.failures import explain
+from selfreward.training.jobs import ConvertJob, DpoJob, read_job
+
+
+def main(job_path: Path) -> int:
+    """Run the job in `job_path`; its events go to the directory it is in."""
+    job = read_job(job_path)
+    events = EventWriter(job_path.parent / EVENTS_FILE)
+    scratch = job_path.parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    _prepare_environment(scratch, offline=job.kind != "convert")
+    try:
+        from selfreward.training.machine import use_all_cores
+
+        use_all_cores()
+        digest = RUN[job.kind](job, events)
+    except Exception as error:
+        traceback.print_exc(file=sys.stdout)
+        failure = explain(error, job.output.parent)
+        events.emit("error", kind=failure.kind, message=failure.message, hint=failure.hint)
+        return 1
+    events.emit("done", digest=digest, path=str(job.output))
+    return 0
+
+
+def _prepare_environment(scratch: Path, offline: bool) -> None:
+    """Settle what the libraries read when they are imported."""
+    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", TOKENIZERS_PARALLELISM="false")
+    if offline:
+        os.environ.update(HF_HUB_OFFLINE="1")
+    if not sys.stdout.isatty():
+        os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
+    # TRL takes one GPU a process and refuses when it sees more.
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
+
+
+def _run_dpo(job: DpoJob, events: EventWriter) -> str:
+    from selfreward.training.dpo import train_dpo
+
+    return train_dpo(job, events)
+
+
+def _run_convert(job: ConvertJob, events: EventWriter) -> str:
+    from selfreward.training.convert import convert
+
+    return convert(job, events)
+
+
+RUN: dict[str, Callable[[Any, EventWriter], str]] = {"dpo": _run_dpo, "convert": _run_convert}
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
