@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from selfreward.config import SelfInstructSettings
-from selfreward.dedupe import Nearest, RougePool, first_objection
+from selfreward.dedupe import Nearest, RougePool, _code_point, first_objection
 from selfreward.types import RejectReason
 
 SETTINGS = SelfInstructSettings()
@@ -105,15 +105,11 @@ def test_unknown_tokens_are_not_taken_for_each_other() -> None:
     assert pool.nearest("q r s") == Nearest(key=1, rouge_l=1.0)
 
 
-def test_more_tokens_than_fit_below_the_surrogates() -> None:
-    words = [f"w{number}" for number in range(0xD7F0, 0xD7F0 + 40)]
-    pool = RougePool(0.7)
-    pool.add(0, " ".join(f"v{number}" for number in range(0xD7F0)))
-    for key, word in enumerate(words, 1):
-        pool.add(key, word)
-    assert [pool.nearest(word) for word in words] == [
-        Nearest(key=key, rouge_l=1.0) for key in range(1, len(words) + 1)
-    ]
+def test_every_token_has_a_character_of_its_own_and_none_is_a_surrogate() -> None:
+    characters = {_code_point(number) for number in range(0xE800)}
+    assert len(characters) == 0xE800
+    assert "\0" not in characters
+    assert "".join(sorted(characters)).encode("utf-8")
 
 
 @pytest.mark.parametrize("total", [20, 40, 60, 80, 100, 140, 200])
