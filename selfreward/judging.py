@@ -10,7 +10,7 @@ from selfreward.types import JudgementStatus
 
 MAX_SCORE = 5.0
 
-GUIDED_REGEX = r"[A-Z][^.!?\n]{20,140}[.!?]( [A-Z][^.!?\n]{10,140}[.!?])?\nScore: [0-5]"
+GUIDED_REGEX = r"[A-Z][^.!?\n]{20,120}[.!?]( [A-Z][^.!?\n]{10,120}[.!?])?\nScore: [0-5]"
 """Shape of a guided judgement: one or two sentences on one line, then the score. Every repetition is
 bounded, so that a model that rambles is led to the score within a known number of characters; larger
 bounds make the server slower to compile it."""

@@ -191,7 +191,7 @@ def test_time_grows_no_faster_than_length(piece: str, shape: str) -> None:
 def test_a_guided_judgement_is_always_read(text: str) -> None:
     assert parse_score(text) == (READ, float(text[-1]))
     assert text.count("\n") == 1
-    assert len(text) < 300 + len("\nScore: 5")
+    assert len(text) < 250 + len("\nScore: 5")
 
 
 def test_the_guided_shape() -> None:
