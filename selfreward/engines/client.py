@@ -1,0 +1,300 @@
+"""One asynchronous client of one OpenAI-compatible endpoint, whoever serves it."""
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import httpx
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from selfreward.config import SamplingSettings
+from selfreward.engines.base import ChatMessage, EngineDied, EngineStatistics, PromptTooLong, RequestFailed
+from selfreward.errors import EngineError
+from selfreward.types import Completion
+
+TRIES = 4
+LONGEST_PAUSE_S = 2.0
+# uvicorn closes idle connections after 5 s; reusing one at that moment would fail for nothing.
+KEEPALIVE_S = 4.0
+EXIT_WAIT_S = 10.0
+STALL_WINDOW_S = 30.0
+# What vLLM writes for minus infinity, which JSON cannot say.
+CLAMPED_LOGPROB = -9999.0
+
+_TOO_LONG = re.compile(r"maximum context length|context length \(|maximum model length", re.IGNORECASE)
+_JSON = {"content-type": "application/json"}
+_Answer = TypeVar("_Answer")
+
+
+class _Transient(Exception):
+    """A failure that another try may not meet: connection, 5xx, 429."""
+
+
+class _TimedOut(Exception):
+    """No reply within the time one request may take."""
+
+
+class EngineClient:
+    """`Engine` over HTTP. `post_mortem` makes the error that tells why the server is gone."""
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        model: str,
+        seed: int,
+        description: str,
+        request_timeout_s: float,
+        concurrency: int,
+        post_mortem: Callable[[str], EngineDied],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.seed, self.description = seed, description
+        self.died = asyncio.Event()
+        self._model, self._timeout_s, self._post_mortem = model, request_timeout_s, post_mortem
+        self._cause = ""
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            timeout=httpx.Timeout(request_timeout_s, connect=10, pool=None),
+            # Three stages share the server; each holds its requests to `concurrency`.
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=3 * concurrency,
+                keepalive_expiry=KEEPALIVE_S,
+            ),
+            trust_env=False,  # a proxy has no business between this process and loopback
+            transport=transport,
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server can still answer, as far as is known."""
+        return not self.died.is_set()
+
+    async def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        sampling: SamplingSettings,
+        n: int,
+        regex: str | None = None,
+        stop: Sequence[str] = (),
+    ) -> list[Completion]:
+        """See `Engine.chat`."""
+        body = {"messages": list(messages), "logprobs": True, **self._sampling(sampling, n, stop)}
+        if regex is not None:
+            body["structured_outputs"] = {"regex": regex}
+        reply = await self._post("/v1/chat/completions", body)
+        return _completions(reply, n, _chat_choice)
+
+    async def complete(
+        self, prompt: str, sampling: SamplingSettings, n: int, stop: Sequence[str] = ()
+    ) -> list[Completion]:
+        """See `Engine.complete`."""
+        body = {"prompt": prompt, "logprobs": 0, **self._sampling(sampling, n, stop)}
+        reply = await self._post("/v1/completions", body)
+        return _completions(reply, n, _text_choice)
+
+    async def statistics(self) -> EngineStatistics:
+        """See `Engine.statistics`."""
+        self._check_alive()
+        try:
+            response = await self._http.get("/metrics", timeout=30)
+            response.raise_for_status()
+        except httpx.HTTPError as error:
+            raise EngineError(f"{self.description} does not tell its statistics: {error!r}") from error
+        return parse_metrics(response.text)
+
+    async def healthy(self) -> bool:
+        """Whether this very server, and no stranger on its port, says that it can answer."""
+        try:
+            health = await self._http.get("/health", timeout=10)
+            models = await self._http.get("/v1/models", timeout=10) if health.is_success else health
+        except httpx.HTTPError:
+            return False
+        return models.is_success and self._model in models.text
+
+    async def watch(self, exit_status: Awaitable[int]) -> None:
+        """Declare the server dead when its process ends."""
+        status = await exit_status
+        self.declare_dead(f"ended with status {status}")
+
+    def declare_dead(self, cause: str) -> None:
+        """From now on every request raises EngineDied, those in flight included."""
+        self._cause = self._cause or cause
+        self.died.set()
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await self._http.aclose()
+
+    def _sampling(self, sampling: SamplingSettings, n: int, stop: Sequence[str]) -> dict[str, Any]:
+        """Never a per-request `seed`: it crashes vLLM's CPU engine."""
+        body: dict[str, Any] = {
+            "model": self._model,
+            "n": n,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+        return {**body, "stop": list(stop)} if stop else body
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON of the reply, after a few tries where trying again may help."""
+        content = json.dumps(body)  # ASCII: a lone surrogate in a prompt cannot break the encoding
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_Transient),
+            stop=stop_after_attempt(TRIES),
+            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_S),
+            reraise=True,
+        )
+        try:
+            return await self._unless_dead(retrying(self._try, path, content))
+        except _Transient as error:
+            raise await self._unless_dead(self._blame(str(error))) from error
+        except _TimedOut as error:
+            raise await self._unless_dead(self._blame_for_silence()) from error
+
+    async def _try(self, path: str, content: str) -> Any:
+        try:
+            response = await self._http.post(path, content=content, headers=_JSON)
+        except httpx.ReadTimeout:
+            raise _TimedOut from None
+        except httpx.TransportError as error:
+            raise _Transient(repr(error)) from error
+        if response.is_success:
+            return response.json()
+        message = _error_message(response)
+        if response.status_code >= 500 or response.status_code == 429:
+            raise _Transient(message)
+        raise _refusal(response.status_code, message)
+
+    async def _unless_dead(self, work: Coroutine[Any, Any, _Answer]) -> _Answer:
+        """The result of `work`, or EngineDied as soon as the server is gone."""
+        task = asyncio.ensure_future(work)
+        death = asyncio.ensure_future(self.died.wait())
+        try:
+            await asyncio.wait({task, death}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._check_alive()
+            return task.result()
+        finally:
+            task.cancel()
+            death.cancel()
+            await asyncio.gather(task, death, return_exceptions=True)
+
+    def _check_alive(self) -> None:
+        if self.died.is_set():
+            raise self._post_mortem(self._cause)
+
+    async def _blame(self, failure: str) -> Exception:
+        """Is it the request or the server that fails? A server that is going down may take a moment."""
+        if await self.healthy():
+            return RequestFailed(f"the request failed {TRIES} times: {failure}")
+        try:
+            await asyncio.wait_for(self.died.wait(), EXIT_WAIT_S)
+        except TimeoutError:
+            self.declare_dead(f"no longer answers ({failure})")
+        return self._post_mortem(self._cause)
+
+    async def _blame_for_silence(self) -> Exception:
+        """A slow server makes progress on something; a stalled one on nothing."""
+        if await self._stalled():
+            self.declare_dead(f"answered nothing for {self._timeout_s:g} s and makes no progress")
+            return self._post_mortem(self._cause)
+        return RequestFailed(
+            f"the request took longer than {self._timeout_s:g} s",
+            "The server is only slow: raise engine.request_timeout_s, or lower engine.concurrency.",
+        )
+
+    async def _stalled(self) -> bool:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(STALL_WINDOW_S, self._timeout_s)
+        try:
+            before = await self.statistics()
+            while loop.time() < end:
+                await asyncio.sleep(min(1.0, self._timeout_s / 4))  # a counter has no event to wait for
+                now = await self.statistics()
+                done = now.generated_tokens, now.prompt_tokens
+                if done != (before.generated_tokens, before.prompt_tokens):
+                    return False
+        except EngineError:
+            return True
+        return True
+
+
+def parse_metrics(text: str) -> EngineStatistics:
+    """The counters of vLLM's Prometheus page, summed over its engines; 0 where one is missing."""
+    totals: dict[str, float] = {}
+    for name, value in re.findall(r"^vllm:(\w+)(?:\{.*\})? (\S+)", text, re.MULTILINE):
+        totals[name] = totals.get(name, 0.0) + float(value)
+
+    def count(name: str) -> int:
+        return int(totals.get(name, 0))
+
+    return EngineStatistics(
+        prompt_tokens=count("prompt_tokens_total"),
+        generated_tokens=count("generation_tokens_total"),
+        running=count("num_requests_running"),
+        waiting=count("num_requests_waiting"),
+        prefix_cache_queries=count("prefix_cache_queries_total"),
+        prefix_cache_hits=count("prefix_cache_hits_total"),
+    )
+
+
+def mean_logprob(logprobs: Sequence[float | None]) -> float | None:
+    """Mean in nats, None when there are none or when one is missing or not finite."""
+    numbers = [value for value in logprobs if value is not None]
+    if not numbers or len(numbers) < len(logprobs):
+        return None
+    if not all(math.isfinite(value) and value > CLAMPED_LOGPROB for value in numbers):
+        return None
+    return math.fsum(numbers) / len(numbers)
+
+
+def _completions(
+    reply: Mapping[str, Any], n: int, read: Callable[[Mapping[str, Any]], tuple[str, list[float | None]]]
+) -> list[Completion]:
+    """The choices of a reply in the order of their index."""
+    choices = sorted(reply["choices"], key=lambda choice: int(choice["index"]))
+    if len(choices) != n:
+        raise RequestFailed(f"asked for {n} replies, the server sent {len(choices)}")
+    usage = reply.get("usage") or {}
+    share = int(usage.get("completion_tokens") or 0) // n
+    return [_completion(choice, *read(choice), share) for choice in choices]
+
+
+def _completion(choice: Mapping[str, Any], text: str, logprobs: list[float | None], share: int) -> Completion:
+    """`share` stands in for the number of tokens where a server sends no log-probabilities."""
+    return Completion(
+        text=text,
+        finish_reason=choice.get("finish_reason") or "unknown",
+        token_count=len(logprobs) or share,
+        mean_logprob=mean_logprob(logprobs),
+    )
+
+
+def _chat_choice(choice: Mapping[str, Any]) -> tuple[str, list[float | None]]:
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    return choice["message"].get("content") or "", [token.get("logprob") for token in tokens]
+
+
+def _text_choice(choice: Mapping[str, Any]) -> tuple[str, list[float | None]]:
+    return choice["text"], (choice.get("logprobs") or {}).get("token_logprobs") or []
+
+
+def _error_message(response: httpx.Response) -> str:
+    """The server's own words: `{"error": {"message": …}}`, or whatever it sent."""
+    try:
+        message = str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        message = response.text
+    return f"HTTP {response.status_code}: {message[:1000]}"
+
+
+def _refusal(status: int, message: str) -> Exception:
+    if status in (400, 413, 422) and _TOO_LONG.search(message):
+        return PromptTooLong(message)
+    return RequestFailed(message)
