@@ -128,8 +128,10 @@ class SelfInstructSettings(SamplingSettings):
         "go to",
     )
     """Reject prompts with one of these words: a text model cannot follow them."""
-    template: str = "self_instruct.jinja"
-    """Template of the request, in prompts/ or a path from the run's directory."""
+    mode: Literal["completion", "chat"] = "completion"
+    """`completion`: the model goes on with a list, as in the paper; `chat`: it is asked for one more task."""
+    template: str | None = None
+    """Template of the request, in prompts/ or a path from the run's directory. Unset: the mode's own."""
 
 
 class SampleSettings(SamplingSettings):

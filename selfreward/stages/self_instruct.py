@@ -21,6 +21,7 @@ from selfreward.types import (
 )
 
 TEMPLATE_FIELDS = ("demonstrations",)
+TEMPLATES = {"completion": "self_instruct.jinja", "chat": "self_instruct_chat.jinja"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,8 @@ class SelfInstruct:
         store, run_id = place.store, place.run.id
         self._place, self._stage, self._engine = place, stage, engine
         self._settings = place.settings.self_instruct
-        self._template = load_template(self._settings.template, place.directory).require(TEMPLATE_FIELDS)
+        name = self._settings.template or TEMPLATES[self._settings.mode]
+        self._template = load_template(name, place.directory).require(TEMPLATE_FIELDS)
         self._seeds = store.prompts.seeds(run_id)
         self._own = store.prompts.written(run_id)
         self._pool = RougePool(self._settings.max_rouge_l)
@@ -77,7 +79,7 @@ class SelfInstruct:
         settings = self._settings
         if self.exhausted():
             return []
-        yield_so_far = (self._accepted + 1) / (self._written + 2)
+        yield_so_far = (self._accepted + 4) / (self._written + 5)
         wanted = math.ceil((settings.target - self._accepted) / yield_so_far / settings.per_request)
         allowed = math.ceil((settings.max_attempts - self._written) / settings.per_request)
         count = max(0, min(room, wanted, allowed) - (self._asked - self._answered))
@@ -88,13 +90,24 @@ class SelfInstruct:
 
     async def perform(self, item: Draw) -> list[Reply]:
         """The replies to one set of demonstrations."""
-        text = self._template.render(demonstrations=[shown.text for shown in item.demonstrations])
-        message: ChatMessage = {"role": "user", "content": text}
+        shown = [demonstration.text for demonstration in item.demonstrations]
+        text = self._template.render(demonstrations=shown)
+        ask = {"completion": self._complete, "chat": self._chat}[self._settings.mode]
         try:
-            completions = await self._engine.chat([message], self._settings, self._settings.per_request)
+            completions = await ask(text, len(shown))
         except PromptTooLong as error:
             return self.give_up(item, str(error))
         return [Reply(draw=item, index=index, completion=reply) for index, reply in enumerate(completions)]
+
+    async def _complete(self, text: str, shown: int) -> list[Completion]:
+        """The model goes on with the numbered list, up to where the item after the next begins."""
+        stop = ("\n\n", f"\n{shown + 2}.")
+        return await self._engine.complete(text, self._settings, self._settings.per_request, stop)
+
+    async def _chat(self, text: str, shown: int) -> list[Completion]:
+        """The model is asked for one more task."""
+        message: ChatMessage = {"role": "user", "content": text}
+        return await self._engine.chat([message], self._settings, self._settings.per_request)
 
     def give_up(self, item: Draw, error: str) -> list[Reply]:
         """A draw that failed for good counts against the cap, so that the stage always ends."""
