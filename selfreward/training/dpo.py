@@ -238,7 +238,7 @@ class DpoTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types for it
         return _SortedBatches(lengths, batch_size, self.args.data_seed)
 
 
-class _SortedBatches(Sampler[int]):
+class _SortedBatches(Sampler[int]):  # type: ignore[misc]
     """Random batches, each sorted by length. The gradient of a batch does not depend on order within it."""
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:

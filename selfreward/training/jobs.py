@@ -9,6 +9,8 @@ from selfreward.config import TrainSettings
 from selfreward.training.checkpoint import write_durably
 
 JOB_FILE = "job.json"
+SCRATCH = "scratch"
+"""Beside job.json: where the child's libraries put temporary files. Gone when the job has ended."""
 
 
 class _Job(BaseModel):

@@ -1,6 +1,7 @@
 """The daemon's side of a job: start the child, pass on what it says, and never leave it behind."""
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from selfreward.errors import SelfRewardError, TrainingError
 from selfreward.training.checkpoint import adoptable, collect_garbage
 from selfreward.training.events import EVENTS_FILE, EventReader
 from selfreward.training.failures import MEMORY_HINT
-from selfreward.training.jobs import ConvertJob, DpoJob, write_job
+from selfreward.training.jobs import SCRATCH, ConvertJob, DpoJob, write_job
 
 __all__ = ["DoneEvent", "Stopped", "adoptable", "collect_garbage", "run_job"]
 
@@ -53,6 +54,7 @@ async def run_job(
     finally:
         child.kill()
         await child.wait()
+        shutil.rmtree(job_dir / SCRATCH, ignore_errors=True)
 
 
 async def _follow(

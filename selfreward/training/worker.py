@@ -5,6 +5,7 @@ the checkpoint it has published. Torch and its friends are imported only after t
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import traceback
@@ -12,16 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from selfreward.training.checkpoint import temporary_path
 from selfreward.training.events import EVENTS_FILE, EventWriter
 from selfreward.training.failures import explain
-from selfreward.training.jobs import ConvertJob, DpoJob, read_job
+from selfreward.training.jobs import SCRATCH, ConvertJob, DpoJob, read_job
 
 
 def main(job_path: Path) -> int:
     """Run the job in `job_path`; its events go to the directory it is in."""
     job = read_job(job_path)
     events = EventWriter(job_path.parent / EVENTS_FILE)
-    scratch = job_path.parent / "scratch"
+    scratch = job_path.parent / SCRATCH
     scratch.mkdir(exist_ok=True)
     _prepare_environment(scratch, offline=job.kind != "convert")
     try:
@@ -32,6 +34,7 @@ def main(job_path: Path) -> int:
     except Exception as error:
         traceback.print_exc(file=sys.stdout)
         failure = explain(error, job.output.parent)
+        shutil.rmtree(temporary_path(job.output, job.fence), ignore_errors=True)
         events.emit("error", kind=failure.kind, message=failure.message, hint=failure.hint)
         return 1
     events.emit("done", digest=digest, path=str(job.output))

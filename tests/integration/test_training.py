@@ -130,6 +130,7 @@ def weights(directory: Path) -> dict[str, Any]:
 
 def assert_nothing_left(ran: Ran) -> None:
     assert workers(ran.job) == []
+    assert not (ran.job.pairs.parent / "job" / "scratch").exists()
     assert not ran.job.output.exists()
     collect_garbage(ran.job.output.parent)
     assert list(ran.job.output.parent.glob("*")) == []
