@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.config import JudgeSettings, SelfInstructSettings
 from selfreward.errors import BadInput
 from selfreward.judging import parse_score
 from selfreward.prompting import PromptTemplate, clean_written_prompt, load_template, shipped_templates
@@ -20,11 +19,15 @@ def template(directory: Path, text: str) -> PromptTemplate:
 
 
 def test_shipped_templates_have_the_variables_the_stages_give(tmp_path: Path) -> None:
-    assert shipped_templates() == ["judge_rubric.jinja", "self_instruct.jinja"]
-    judge = load_template(JudgeSettings().template, tmp_path)
-    writer = load_template(SelfInstructSettings().template, tmp_path)
-    assert judge.require({"prompt", "response"}) is judge
-    assert writer.require({"demonstrations"}) is writer
+    wanted = {
+        "judge_rubric.jinja": {"prompt", "response"},
+        "self_instruct.jinja": {"demonstrations"},
+        "self_instruct_chat.jinja": {"demonstrations"},
+    }
+    assert shipped_templates() == sorted(wanted)
+    for name, variables in wanted.items():
+        loaded = load_template(name, tmp_path)
+        assert loaded.require(variables) is loaded
 
 
 def test_the_rubric_comes_first_then_the_prompt_then_the_response(tmp_path: Path) -> None:
@@ -36,8 +39,14 @@ def test_the_rubric_comes_first_then_the_prompt_then_the_response(tmp_path: Path
     assert parse_score(text)[0] == JudgementStatus.UNREADABLE, "an echo of the rubric is not a judgement"
 
 
-def test_the_writer_numbers_its_demonstrations(tmp_path: Path) -> None:
+def test_the_list_to_go_on_with_ends_in_the_next_number(tmp_path: Path) -> None:
     writer = load_template("self_instruct.jinja", tmp_path)
+    text = writer.render(demonstrations=["Name a river.", "Add 2 and {{ 3 }}."])
+    assert text.endswith("1. Name a river.\n2. Add 2 and {{ 3 }}.\n3.")
+
+
+def test_the_chat_message_numbers_its_demonstrations(tmp_path: Path) -> None:
+    writer = load_template("self_instruct_chat.jinja", tmp_path)
     text = writer.render(demonstrations=["Name a river.", "Add 2 and {{ 3 }}."])
     assert "Task 1: Name a river.\n\nTask 2: Add 2 and {{ 3 }}.\n" in text
     assert text.startswith("Below are 2 examples")
@@ -101,7 +110,7 @@ def test_a_missing_file_lists_the_shipped_ones(tmp_path: Path) -> None:
     for name in ("judge_rubic.jinja", "", "../pyproject.toml"):
         with pytest.raises(BadInput, match="there is no template") as caught:
             load_template(name, tmp_path)
-        assert "judge_rubric.jinja, self_instruct.jinja" in caught.value.hint
+        assert "judge_rubric.jinja, self_instruct" in caught.value.hint
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
