@@ -24,7 +24,11 @@ STALL_WINDOW_S = 30.0
 # What vLLM writes for minus infinity, which JSON cannot say.
 CLAMPED_LOGPROB = -9999.0
 
-_TOO_LONG = re.compile(r"maximum context length|context length \(|maximum model length", re.IGNORECASE)
+# The last one is what vLLM says of a prompt that fits but leaves no room for a reply.
+_TOO_LONG = re.compile(
+    r"maximum context length|context length \(|maximum model length|max_tokens must be at least 1",
+    re.IGNORECASE,
+)
 _JSON = {"content-type": "application/json"}
 _Answer = TypeVar("_Answer")
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from selfreward.config import EngineSettings
-from selfreward.engines.server import Launch
+from selfreward.engines.server import Launch, flags
 
 DEFAULT_MAX_MODEL_LEN = 8192
 
@@ -20,8 +20,7 @@ def prepare(checkpoint: Path, settings: EngineSettings, port: int, seed: int) ->
     argv = [sys.executable, "-m", "selfreward.engines.fake_server", "--port", str(port)]
     argv += ["--seed", str(seed), "--served-model-name", model]
     argv += ["--max-model-len", str(settings.max_model_len or DEFAULT_MAX_MODEL_LEN)]
-    for key, value in settings.extra_args.items():
-        argv += [f"--{key.replace('_', '-')}", str(value)]
+    argv += flags(settings.extra_args)
     return Launch(argv=tuple(argv), env={}, model=model, description="fake engine", advise=_advise)
 
 

@@ -11,7 +11,6 @@ from selfreward.engines.fake_regex import matching_text
 MAX_LOGPROB, MIN_LOGPROB = -0.01, -3.0
 UNREADABLE_SHARE = 0.05
 COPY_SHARE = 0.15
-DEFAULT_MAX_TOKENS = 256
 
 _RESPONSE = re.compile(r"<response>\s*(.*?)\s*</response>", re.DOTALL)
 _NEW_TASK = re.compile(r"\bnew (task|instruction|prompt)\b", re.IGNORECASE)
@@ -137,7 +136,7 @@ def _cut(text: str, body: dict[str, Any]) -> tuple[str, str]:
     places = [text.find(stop) for stop in ([stops] if isinstance(stops, str) else stops)]
     text = text[: min((place for place in places if place >= 0), default=len(text))]
     ends = [match.end() for match in re.finditer(r"\S+", text)]
-    limit = int(body.get("max_tokens") or DEFAULT_MAX_TOKENS)
+    limit = int(body["max_tokens"])
     if len(ends) > limit:
         return text[: ends[limit - 1]], "length"
     return text, "stop"

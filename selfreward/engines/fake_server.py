@@ -118,6 +118,8 @@ class Handler(BaseHTTPRequestHandler):
         if refused := _refusal(body, len(prompt), options.max_model_len):
             self._error(400, refused)
             return
+        room = options.max_model_len - len(prompt)
+        body["max_tokens"] = min(room, int(body.get("max_tokens") or room))
         replies = [reply_to(options.seed, texts, sample, body) for sample in range(int(body.get("n") or 1))]
         generated = sum(len(reply.tokens) for reply in replies)
         self.server.state.count(prompt, generated)
@@ -173,11 +175,11 @@ def _shared_words(one: list[str], other: list[str]) -> int:
 
 def _refusal(body: dict[str, Any], prompt_tokens: int, limit: int) -> str | None:
     """What vLLM answers with status 400, in its wording."""
-    if prompt_tokens + int(body.get("max_tokens") or 0) > limit:
+    if prompt_tokens >= limit:
         return (
-            f"This model's maximum context length is {limit} tokens. However, you requested "
-            f"{body.get('max_tokens')} output tokens and your prompt contains at least {prompt_tokens} input "
-            "tokens. Please reduce the length of the input prompt or the number of requested output tokens."
+            f"This model's maximum context length is {limit} tokens. However, your prompt contains "
+            f"{prompt_tokens} input tokens, which exceeds this limit even without any output tokens. "
+            "Please reduce the length of the input prompt."
         )
     try:
         re.compile((body.get("structured_outputs") or {}).get("regex") or "")

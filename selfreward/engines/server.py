@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfreward.children import Child, spawn, tail
-from selfreward.config import EngineSettings
+from selfreward.config import EngineSettings, Scalar
 from selfreward.engines.base import Engine, EngineDied
 from selfreward.engines.client import EngineClient
 from selfreward.errors import EngineError
@@ -88,6 +88,18 @@ def new_log(directory: Path) -> Path:
     fresh.symlink_to(log.name)
     fresh.replace(directory / "engine-latest.log")
     return log
+
+
+def flags(arguments: Mapping[str, Scalar]) -> list[str]:
+    """`--key value` for each; true gives the bare flag, false its negation."""
+    return [word for key, value in arguments.items() for word in _flag(key, value)]
+
+
+def _flag(key: str, value: Scalar) -> list[str]:
+    name = key.lstrip("-").replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", str(value)]
 
 
 def _client(child: Child, launch: Launch, settings: EngineSettings, port: int, seed: int) -> EngineClient:

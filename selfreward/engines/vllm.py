@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
-from selfreward.config import EngineSettings, Scalar
-from selfreward.engines.server import HOST, Launch
+from selfreward.config import EngineSettings
+from selfreward.engines.server import HOST, Launch, flags
 from selfreward.errors import EngineError
 
 GIB = 2**30
@@ -100,7 +100,11 @@ def prepare(checkpoint: Path, settings: EngineSettings, port: int, seed: int) ->
         _check_memory(factor * weights, settings, available_memory())
     model = f"selfreward-{secrets.token_hex(4)}"
     return Launch(
-        argv=(*_command(checkpoint, settings, build), *_identity(model, port, seed), *_extra(settings)),
+        argv=(
+            *_command(checkpoint, settings, build),
+            *_identity(model, port, seed),
+            *flags(settings.extra_args),  # last: of two values the last counts
+        ),
         env=environment(settings, build),
         model=model,
         description=build.description,
@@ -220,16 +224,3 @@ def _dtype(settings: EngineSettings, build: Build) -> str:
     """`auto` takes the checkpoint's own format, except where that is bfloat16 done in software."""
     slow = settings.dtype == "auto" and build.cpu and not fast_bf16()
     return "float32" if slow else settings.dtype
-
-
-def _extra(settings: EngineSettings) -> list[str]:
-    """The user's arguments, last: the last of two values counts."""
-    return [word for key, value in settings.extra_args.items() for word in flag(key, value)]
-
-
-def flag(key: str, value: Scalar) -> list[str]:
-    """`--key value`; true gives the bare flag, false its negation."""
-    name = key.lstrip("-").replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", str(value)]

@@ -1,0 +1,168 @@
+"""Whatever dies, and however: nothing it started is left, neither processes nor shared memory."""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from selfreward.config import EngineSettings
+from tests.tiny_model import make_tiny_model
+
+DEADLINE_S = 20
+SHARED_MEMORY = Path("/dev/shm")
+
+SERVE = """
+import asyncio, sys
+from pathlib import Path
+from selfreward.config import EngineSettings
+from selfreward.engines import serve
+
+async def main():
+    settings = EngineSettings.model_validate_json(sys.argv[1])
+    async with serve(Path(sys.argv[2]), settings, log_dir=Path(sys.argv[3]), seed=0) as engine:
+        print("ready", flush=True)
+        await engine.died.wait()
+        print("died", flush=True)
+    print("left", flush=True)
+
+asyncio.run(main())
+"""
+SPAWN = """
+import asyncio, sys
+from pathlib import Path
+from selfreward.children import spawn
+
+async def main():
+    log = Path(sys.argv[2])
+    child = spawn([sys.executable, "-c", sys.argv[1]], log)
+    while "holding" not in (log.read_text() if log.exists() else ""):
+        await asyncio.sleep(0.01)
+    print("ready", flush=True)
+    await child.wait()
+
+asyncio.run(main())
+"""
+HOLD_SHARED_MEMORY = """
+import time
+from multiprocessing.shared_memory import SharedMemory
+segment = SharedMemory(create=True, size=1 << 20)
+print("holding", segment.name, flush=True)
+time.sleep(1000)
+"""
+
+Parent = "subprocess.Popen[str]"
+
+
+class Tree:
+    """A parent and everything below it, watched by file descriptors that survive the reuse of an id."""
+
+    def __init__(self, parent: int) -> None:
+        root = psutil.Process(parent)
+        self.below = root.children(recursive=True)
+        self._fds = {os.pidfd_open(process.pid): " ".join(process.cmdline()) for process in self.below}
+
+    def named(self, part: str) -> int:
+        """The process whose command line has `part`."""
+        return next(process.pid for process in self.below if part in " ".join(process.cmdline()))
+
+    def survivors(self) -> list[str]:
+        """Command lines of what still lives after the deadline."""
+        end = time.monotonic() + DEADLINE_S
+        with selectors.DefaultSelector() as selector:
+            for fd in self._fds:
+                selector.register(fd, selectors.EVENT_READ)
+            while selector.get_map() and time.monotonic() < end:
+                for key, _ in selector.select(end - time.monotonic()):
+                    selector.unregister(key.fd)
+            return [self._fds[int(fd)] for fd in selector.get_map()]
+
+    def close(self) -> None:
+        """End what is left and drop the descriptors."""
+        for fd in self._fds:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            os.close(fd)
+
+
+def start(script: str, *arguments: str) -> Parent:
+    """Run a script in a session of its own and wait until it says that it is ready."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    return parent
+
+
+def shared_memory() -> set[str]:
+    """Names of the segments and semaphores of this machine."""
+    return {path.name for path in SHARED_MEMORY.iterdir()}
+
+
+@pytest.fixture(params=["fake", pytest.param("vllm", marks=pytest.mark.slow)])
+def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Parent, Tree]]:
+    """A parent with a running engine; the fake one has a grandchild in a session of its own."""
+    settings = {
+        "fake": EngineSettings(type="fake", extra_args={"detach": True}),
+        "vllm": EngineSettings(
+            type="vllm", max_model_len=256, max_num_seqs=4, cpu_kv_cache_gib=1, memory=0.3
+        ),
+    }[request.param]
+    model = make_tiny_model(tmp_path / "model") if request.param == "vllm" else tmp_path
+    parent = start(SERVE, settings.model_dump_json(), str(model), str(tmp_path / "logs"))
+    tree = Tree(parent.pid)
+    yield parent, tree
+    parent.kill()
+    parent.communicate()
+    tree.close()
+
+
+def test_nothing_outlives_a_killed_parent(serving: tuple[Parent, Tree]) -> None:
+    parent, tree = serving
+    assert len(tree.below) >= 3
+    parent.kill()
+    parent.wait(DEADLINE_S)
+    assert tree.survivors() == []
+
+
+def test_nothing_outlives_a_killed_guard_and_the_parent_learns_of_it(serving: tuple[Parent, Tree]) -> None:
+    parent, tree = serving
+    os.kill(tree.named("selfreward.guard"), signal.SIGKILL)
+    said, _ = parent.communicate(timeout=DEADLINE_S)
+    assert said.split() == ["died", "left"]
+    assert tree.survivors() == []
+
+
+@pytest.mark.slow
+def test_vllm_leaves_no_shared_memory(tmp_path: Path) -> None:
+    before = shared_memory()
+    settings = EngineSettings(type="vllm", max_model_len=256, max_num_seqs=4, cpu_kv_cache_gib=1, memory=0.3)
+    model = make_tiny_model(tmp_path / "model")
+    parent = start(SERVE, settings.model_dump_json(), str(model), str(tmp_path / "logs"))
+    tree = Tree(parent.pid)
+    parent.kill()
+    parent.communicate()
+    assert tree.survivors() == []
+    assert shared_memory() <= before
+    tree.close()
+
+
+def test_shared_memory_of_a_killed_child_is_given_back(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    parent = start(SPAWN, HOLD_SHARED_MEMORY, str(log))
+    segment = log.read_text().split()[1]
+    assert segment in shared_memory()
+    tree = Tree(parent.pid)
+    parent.kill()
+    parent.communicate()
+    assert tree.survivors() == []
+    assert segment not in shared_memory()
+    tree.close()
