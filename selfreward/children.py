@@ -2,22 +2,24 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from selfreward.guard import kill_descendants
+from selfreward.guard import MARK, kill_descendants, kill_marked
 
 
 class Child:
     """A command running under `selfreward.guard`, in a session and process group of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, mark: str) -> None:
         self._process = process
+        self._mark = mark
         self.log = log
-        self._exit = asyncio.ensure_future(asyncio.to_thread(process.wait))
+        self._exit = asyncio.ensure_future(asyncio.to_thread(self._wait_and_sweep))
 
     @property
     def pid(self) -> int:
@@ -53,6 +55,16 @@ class Child:
         """The last lines the command wrote."""
         return tail(self.log, lines)
 
+    def _wait_and_sweep(self) -> int:
+        code = self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        if code >= 0:
+            return code
+        # The guard itself was killed. What had detached from its group is known by the mark alone.
+        kill_marked(self._mark)
+        return 128 - code
+
     def _signal_group(self, number: signal.Signals) -> None:
         try:
             os.killpg(self._process.pid, number)
@@ -66,16 +78,19 @@ def spawn(argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) 
     `env` is added to this process's environment. Must be called with a running event loop.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(16)
+    # vLLM renames its processes, which would overwrite their environment where /proc shows it.
+    marked = {MARK: mark, "SPT_NOENV": "1"}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "selfreward.guard", *argv],
             stdin=subprocess.PIPE,  # never written to; its end of file is the death notice
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **(env or {}), **marked},
             start_new_session=True,
         )
-    return Child(process, log)
+    return Child(process, log, mark)
 
 
 def tail(path: Path, lines: int) -> str:
