@@ -1,0 +1,1 @@
+"""Benchmarks: figures measured on this machine, against the ones that are wanted. `python -m tests.bench`."""
