@@ -111,9 +111,7 @@ def _progress(
 
 def _render(status: RunStatus) -> RenderableType:
     owner = status.lease.owner if status.lease else "nobody"
-    state = (
-        Text("running", style="bold green") if status.running else Text("not running", style="bold yellow")
-    )
+    word, style = ("running", "bold green") if status.running else ("not running", "bold yellow")
     head = Text.assemble(("run ", "dim"), (status.run, "bold"), "  ", (word, style))
     if status.running:
         head.append(f" as {owner}", style="dim")

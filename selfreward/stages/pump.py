@@ -75,6 +75,7 @@ class Pump(Generic[AnyItem, Result]):
         self._fetched = stage.cursor
         self._finished: list[tuple[int, Sequence[Result]]] = []
         self._arrived = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._listeners = [self._wake]
         self._all_asked = False
@@ -179,7 +180,17 @@ class Pump(Generic[AnyItem, Result]):
             await self._commit()
 
     async def _commit(self) -> None:
-        """Write down what is finished. A cancellation cannot interrupt it: a thread does the work."""
+        """Write down what is finished, after whatever commit is under way.
+
+        Shielded: a thread cannot be cancelled, and who comes next must find its rows in the database.
+        """
+        await asyncio.shield(self._commit_in_turn())
+
+    async def _commit_in_turn(self) -> None:
+        async with self._turn:
+            await self._commit_batch()
+
+    async def _commit_batch(self) -> None:
         batch, self._finished = self._finished, []
         if not batch:
             return

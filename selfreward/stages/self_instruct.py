@@ -149,7 +149,7 @@ class SelfInstruct:
     def _decide(self, reply: Reply) -> WrittenPrompt:
         completion = reply.completion
         text = clean_written_prompt(completion.text) if completion else ""
-        cut_off = completion is not None and completion.finish_reason == "length"
+        cut_off = completion is not None and _cut_off(completion, text)
         reason = first_objection(text, cut_off, self._settings)
         nearest: Nearest | None = None
         if reason is None:
@@ -177,3 +177,8 @@ class SelfInstruct:
         self._accepted += 1
         self._pool.add(key, written.text)
         self._own.append(PromptRow(id=key, text=written.text))
+
+
+def _cut_off(completion: Completion, text: str) -> bool:
+    """Whether the length limit cut the task itself, and not only what the model wrote after it."""
+    return completion.finish_reason == "length" and completion.text.rstrip().endswith(text)
