@@ -52,7 +52,7 @@ async def _close(place: Workplace, engine: Engine, session: int) -> None:
     """Record what the server did, if it can still tell."""
     try:
         figures = await engine.statistics()
-        tokens = (figures.prompt_tokens, figures.generated_tokens)
     except EngineError:
-        tokens = (None, None)
-    await asyncio.to_thread(place.store.runs.end_session, session, *tokens)
+        figures = None
+    read, written = (figures.prompt_tokens, figures.generated_tokens) if figures else (None, None)
+    await asyncio.to_thread(place.store.runs.end_session, session, read, written)
