@@ -165,8 +165,8 @@ def test_the_installed_build_is_told_by_its_distribution(monkeypatch: pytest.Mon
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "Not enough memory"),
         (
-            "ValueError: To serve at least one request with the model's max seq len (8192), (4.50 GiB KV cache "
-            "is needed, which is larger than the available KV cache memory (1.0 GiB).",
+            "ValueError: To serve at least one request with the model's max seq len (8192), (4.50 GiB "
+            "KV cache is needed, which is larger than the available KV cache memory (1.0 GiB).",
             "key-value cache",
         ),
         ("ValueError: No available memory for the cache blocks.", "key-value cache"),
