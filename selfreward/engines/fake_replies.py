@@ -13,7 +13,10 @@ UNREADABLE_SHARE = 0.05
 COPY_SHARE = 0.15
 
 _RESPONSE = re.compile(r"<response>\s*(.*?)\s*</response>", re.DOTALL)
-_NEW_TASK = re.compile(r"\bnew (task|instruction|prompt)\b", re.IGNORECASE)
+# Asked for in words, or by a list that breaks off after a number.
+_NEW_TASK = re.compile(
+    r"\bnew (task|instruction|prompt)\b|^\s*(task )?\d+[.:]\s*\Z", re.IGNORECASE | re.MULTILINE
+)
 
 
 def _choices(text: str) -> tuple[str, ...]:
