@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import math
-import re
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +10,15 @@ import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from selfreward.config import SamplingSettings
-from selfreward.engines.base import ChatMessage, EngineDied, EngineStatistics, PromptTooLong, RequestFailed
+from selfreward.engines.base import ChatMessage, EngineDied, EngineStatistics, RequestFailed
+from selfreward.engines.replies import (
+    chat_choice,
+    completions,
+    error_message,
+    parse_metrics,
+    refusal,
+    text_choice,
+)
 from selfreward.errors import EngineError
 from selfreward.types import Completion
 
@@ -21,14 +28,10 @@ LONGEST_PAUSE_S = 2.0
 KEEPALIVE_S = 4.0
 EXIT_WAIT_S = 10.0
 STALL_WINDOW_S = 30.0
-# What vLLM writes for minus infinity, which JSON cannot say.
-CLAMPED_LOGPROB = -9999.0
 
-# The last one is what vLLM says of a prompt that fits but leaves no room for a reply.
-_TOO_LONG = re.compile(
-    r"maximum context length|context length \(|maximum model length|max_tokens must be at least 1",
-    re.IGNORECASE,
-)
+# httpx logs a line for every request at INFO, which would bury whatever else the daemon says.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
 _JSON = {"content-type": "application/json"}
 _Answer = TypeVar("_Answer")
 
@@ -91,7 +94,7 @@ class EngineClient:
         if regex is not None:
             body["structured_outputs"] = {"regex": regex}
         reply = await self._post("/v1/chat/completions", body)
-        return _completions(reply, n, _chat_choice)
+        return completions(reply, n, chat_choice)
 
     async def complete(
         self, prompt: str, sampling: SamplingSettings, n: int, stop: Sequence[str] = ()
@@ -99,7 +102,7 @@ class EngineClient:
         """See `Engine.complete`."""
         body = {"prompt": prompt, "logprobs": 0, **self._sampling(sampling, n, stop)}
         reply = await self._post("/v1/completions", body)
-        return _completions(reply, n, _text_choice)
+        return completions(reply, n, text_choice)
 
     async def statistics(self) -> EngineStatistics:
         """See `Engine.statistics`."""
@@ -170,10 +173,10 @@ class EngineClient:
             raise _Transient(repr(error)) from error
         if response.is_success:
             return response.json()
-        message = _error_message(response)
+        message = error_message(response)
         if response.status_code >= 500 or response.status_code == 429:
             raise _Transient(message)
-        raise _refusal(response.status_code, message)
+        raise refusal(response.status_code, message)
 
     async def _unless_dead(self, work: Coroutine[Any, Any, _Answer]) -> _Answer:
         """The result of `work`, or EngineDied as soon as the server is gone."""
@@ -227,78 +230,3 @@ class EngineClient:
         except EngineError:
             return True
         return True
-
-
-def parse_metrics(text: str) -> EngineStatistics:
-    """The counters of vLLM's Prometheus page, summed over its engines; 0 where one is missing."""
-    totals: dict[str, float] = {}
-    for name, value in re.findall(r"^vllm:(\w+)(?:\{.*\})? (\S+)", text, re.MULTILINE):
-        totals[name] = totals.get(name, 0.0) + float(value)
-
-    def count(name: str) -> int:
-        return int(totals.get(name, 0))
-
-    return EngineStatistics(
-        prompt_tokens=count("prompt_tokens_total"),
-        generated_tokens=count("generation_tokens_total"),
-        running=count("num_requests_running"),
-        waiting=count("num_requests_waiting"),
-        prefix_cache_queries=count("prefix_cache_queries_total"),
-        prefix_cache_hits=count("prefix_cache_hits_total"),
-    )
-
-
-def mean_logprob(logprobs: Sequence[float | None]) -> float | None:
-    """Mean in nats, None when there are none or when one is missing or not finite."""
-    numbers = [value for value in logprobs if value is not None]
-    if not numbers or len(numbers) < len(logprobs):
-        return None
-    if not all(math.isfinite(value) and value > CLAMPED_LOGPROB for value in numbers):
-        return None
-    return math.fsum(numbers) / len(numbers)
-
-
-def _completions(
-    reply: Mapping[str, Any], n: int, read: Callable[[Mapping[str, Any]], tuple[str, list[float | None]]]
-) -> list[Completion]:
-    """The choices of a reply in the order of their index."""
-    choices = sorted(reply["choices"], key=lambda choice: int(choice["index"]))
-    if len(choices) != n:
-        raise RequestFailed(f"asked for {n} replies, the server sent {len(choices)}")
-    usage = reply.get("usage") or {}
-    share = int(usage.get("completion_tokens") or 0) // n
-    return [_completion(choice, *read(choice), share) for choice in choices]
-
-
-def _completion(choice: Mapping[str, Any], text: str, logprobs: list[float | None], share: int) -> Completion:
-    """`share` stands in for the number of tokens where a server sends no log-probabilities."""
-    return Completion(
-        text=text,
-        finish_reason=choice.get("finish_reason") or "unknown",
-        token_count=len(logprobs) or share,
-        mean_logprob=mean_logprob(logprobs),
-    )
-
-
-def _chat_choice(choice: Mapping[str, Any]) -> tuple[str, list[float | None]]:
-    tokens = (choice.get("logprobs") or {}).get("content") or []
-    return choice["message"].get("content") or "", [token.get("logprob") for token in tokens]
-
-
-def _text_choice(choice: Mapping[str, Any]) -> tuple[str, list[float | None]]:
-    return choice["text"], (choice.get("logprobs") or {}).get("token_logprobs") or []
-
-
-def _error_message(response: httpx.Response) -> str:
-    """The server's own words: `{"error": {"message": …}}`, or whatever it sent."""
-    try:
-        message = str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = response.text
-    return f"HTTP {response.status_code}: {message[:1000]}"
-
-
-def _refusal(status: int, message: str) -> Exception:
-    if status in (400, 413, 422) and _TOO_LONG.search(message):
-        return PromptTooLong(message)
-    return RequestFailed(message)

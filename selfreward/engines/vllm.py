@@ -106,7 +106,7 @@ def prepare(checkpoint: Path, settings: EngineSettings, port: int, seed: int) ->
         ),
         env=environment(settings, build),
         model=model,
-        description=build.description,
+        description=f"{build.description}, dtype {_dtype(settings, build)}",
         advise=advise,
     )
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from selfreward.config import SamplingSettings
 from selfreward.engines import client as client_module
 from selfreward.engines.base import EngineDied, PromptTooLong, RequestFailed
-from selfreward.engines.client import TRIES, EngineClient, mean_logprob, parse_metrics
+from selfreward.engines.client import TRIES, EngineClient
+from selfreward.engines.replies import mean_logprob, parse_metrics
 from selfreward.errors import EngineError
 from selfreward.types import Completion
 
