@@ -43,10 +43,10 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point: a user's mistake is a message and an exit code, never a traceback."""
     try:
-        app(standalone_mode=True)
+        app(args=arguments)
     except SelfRewardError as error:
         _fail(error.message, error.hint)
         sys.exit(int(error.exit_code))
