@@ -125,7 +125,7 @@ def kill_worker(job: DpoJob) -> None:
 def weights(directory: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    return load_file(directory / "model.safetensors")
+    return dict(load_file(directory / "model.safetensors"))
 
 
 def assert_nothing_left(ran: Ran) -> None:
