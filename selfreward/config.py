@@ -84,7 +84,9 @@ class SamplingSettings(Section):
     temperature: float = Field(default=0.7, ge=0)
     """Sampling temperature; 0 is greedy."""
     top_p: float = Field(default=0.9, gt=0, le=1)
-    """Nucleus sampling: smallest set of tokens with this much probability."""
+    """Nucleus sampling: smallest set of tokens with this much probability. Below 1 it is slow on CPUs."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample from the k likeliest tokens; 0: from all. On CPUs a cheap stand-in for top_p."""
     max_tokens: int = Field(default=512, ge=1)
     """Longest reply in tokens; a reply that reaches it is marked as cut off."""
 

@@ -1,5 +1,6 @@
 """`selfreward status`: where a run stands, once or live, for people or as JSON."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from selfreward.types import (
     EventRow,
     IterationRow,
     LeaseRow,
+    PairOutcome,
     StageName,
     StageProgress,
     StageRow,
@@ -92,11 +94,13 @@ def _progress(
 ) -> tuple[StageProgress, ...]:
     counts = store.journal.counts(iteration)
     prompts = settings.self_instruct.target
+    pairs = store.pairs.outcomes(iteration.id).get(PairOutcome.PAIRED, 0)
     totals = {
         StageName.SELF_INSTRUCT: prompts,
         StageName.SAMPLE: prompts * settings.sample.candidates,
         StageName.JUDGE: prompts * settings.sample.candidates * settings.judge.samples,
         StageName.PAIR: prompts,
+        StageName.TRAIN: math.ceil(pairs / settings.train.batch_size) * settings.train.epochs,
     }
     return tuple(
         StageProgress(

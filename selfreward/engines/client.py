@@ -146,6 +146,8 @@ class EngineClient:
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
         }
+        if sampling.top_k:  # no field of OpenAI's: other endpoints may refuse it
+            body["top_k"] = sampling.top_k
         return {**body, "stop": list(stop)} if stop else body
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:

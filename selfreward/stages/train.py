@@ -50,6 +50,7 @@ async def _train(place: Workplace, stage: StageRow, output: Path) -> str:
         seed=place.settings.seed,
         work=job_dir / "work",
     )
+    place.reporter.say(f"starting the trainer on {place.checkpoint.name}", pairs=pairs)
     try:
         done = await run_job(job, job_dir, _Listener(place, stage).hear, place.stop)
     except Stopped:

@@ -20,7 +20,7 @@ from selfreward.errors import EngineError
 from selfreward.types import Completion
 
 Answer = Callable[[httpx.Request], httpx.Response]
-SAMPLING = SamplingSettings(temperature=0.3, top_p=0.8, max_tokens=9)
+SAMPLING = SamplingSettings(temperature=0.3, top_p=0.8, top_k=7, max_tokens=9)
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +95,7 @@ def test_a_request_says_everything_and_no_seed() -> None:
             "n": 2,
             "temperature": 0.3,
             "top_p": 0.8,
+            "top_k": 7,
             "max_tokens": 9,
             "stop": ["\n"],
             "logprobs": True,
