@@ -125,11 +125,12 @@ class Demo:
         done = sum(row["status"] == "done" for row in iterations)
         minutes = self._ask(MINUTES)[0]["minutes"]
         wanted = self._settings.iterations
+        finished = done >= wanted and minutes is not None
         return Figure(
             name="start to end",
-            reached="not finished" if minutes is None else f"{minutes:.1f} min",
+            reached=f"{minutes:.1f} min" if finished else "not finished",
             wanted=f"{wanted} iterations done",
-            reached_it=done >= wanted and minutes is not None,
+            reached_it=finished,
             note=f"{done} of {wanted} iterations are done",
             data={"minutes": minutes, "iterations_done": done},
         )

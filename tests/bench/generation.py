@@ -29,6 +29,7 @@ from selfreward.training.jobs import ConvertJob
 from selfreward.training.launch import run_job
 from selfreward.types import CheckpointKind, StageName
 from tests.bench.figures import Figure, Options, Skipped
+from tests.bench.quiet import QUIET
 from tests.bench.recording import CommitClock, Recording, Request, generate_recorded
 
 WANTED = 0.95
@@ -50,6 +51,8 @@ class DaemonRound:
     command: tuple[str, ...]
     """The server's command line."""
     rows: Mapping[str, int]
+    others: float
+    """Share of the machine that other programs took meanwhile."""
 
     @property
     def rate(self) -> float:
@@ -62,6 +65,8 @@ class LlmRound:
     """The same requests through `LLM`, one call a stage."""
 
     stages: tuple[Mapping[str, Any], ...]
+    others: float
+    """Share of the machine that other programs took meanwhile."""
 
     @property
     def rate(self) -> float:
@@ -82,10 +87,10 @@ async def _measure(options: Options, directory: Path) -> list[Figure]:
     llms: list[LlmRound] = []
     for number in range(1, options.rounds + 1):
         daemons.append(await daemon_round(model, settings, directory / f"daemon-{number}"))
-        _tell(f"daemon {number}", daemons[-1].rate)
+        _tell(f"daemon {number}", daemons[-1])
         if number < options.rounds or number == 1:
             llms.append(await llm_round(daemons[-1], settings, directory / f"llm-{number}"))
-            _tell(f"LLM {number}", llms[-1].rate)
+            _tell(f"LLM {number}", llms[-1])
     return list(_figures(daemons, llms))
 
 
@@ -125,7 +130,8 @@ async def llm_round(daemon: DaemonRound, settings: Settings, directory: Path) ->
         child.kill()
     if status:
         raise RuntimeError(f"the LLM process ended with status {status}:\n{child.log_tail(30)}")
-    return LlmRound(stages=tuple(json.loads(result.read_text(encoding="utf-8"))["stages"]))
+    told = json.loads(result.read_text(encoding="utf-8"))
+    return LlmRound(stages=tuple(told["stages"]), others=told["others"])
 
 
 def in_flight(requests: Sequence[Request]) -> tuple[float, float]:
@@ -195,6 +201,7 @@ def _round(recording: Recording, clock: CommitClock, cpu: float, place: Workplac
         requests=tuple(recording.requests),
         command=launch.argv,
         rows={stage.value: counts[stage] for stage in ORDER},
+        others=recording.others,
     )
 
 
@@ -220,7 +227,12 @@ def _median(rounds: Sequence[DaemonRound] | Sequence[LlmRound]) -> float:
 def _rounds(daemons: Sequence[DaemonRound], llms: Sequence[LlmRound]) -> str:
     ours = ", ".join(f"{r.rate:.0f} ({r.tokens} tokens in {r.seconds:.0f} s)" for r in daemons)
     theirs = ", ".join(f"{r.rate:.0f}" for r in llms)
-    return f"tokens/s of the daemon {ours}; of LLM {theirs}; rows {dict(daemons[-1].rows)}"
+    others = max([r.others for r in daemons] + [r.others for r in llms])
+    warning = "" if others < QUIET else " – NOT QUIET: measure again, the figure says little"
+    return (
+        f"tokens/s of the daemon {ours}; of LLM {theirs}; rows {dict(daemons[-1].rows)}; other programs "
+        f"took up to {others:.0%} of the processors{warning}"
+    )
 
 
 def _where_time_goes(daemon: DaemonRound) -> str:
@@ -246,5 +258,7 @@ def _stage_rates(llm: LlmRound) -> str:
     )
 
 
-def _tell(name: str, rate: float) -> None:
-    print(f"  {name}: {rate:.0f} tokens/s", file=sys.stderr, flush=True)
+def _tell(name: str, single: DaemonRound | LlmRound) -> None:
+    """One line as soon as a round is done: the whole takes minutes."""
+    line = f"  {name}: {single.rate:.0f} tokens/s, {single.others:.0%} of the processors went to others"
+    print(line, file=sys.stderr, flush=True)

@@ -18,13 +18,17 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from tests.bench.quiet import Meter
+
 
 def main(job_path: str, result_path: str) -> None:
-    """Run the job and write {"stages": [{"stage", "requests", "tokens", "seconds"}, …]}."""
+    """Run the job and write {"stages": [{"stage", "requests", "tokens", "seconds"}, …], "others"}."""
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     engine = LLM(**vars(engine_arguments(job["argv"])))
+    meter = Meter()
     stages = [_run(engine, stage, requests) for stage, requests in job["stages"].items()]
-    Path(result_path).write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    result = {"stages": stages, "others": meter.others()}
+    Path(result_path).write_text(json.dumps(result), encoding="utf-8")
 
 
 def engine_arguments(argv: list[str]) -> EngineArgs:
@@ -55,6 +59,7 @@ def _parameters(request: dict[str, Any]) -> SamplingParams:
         n=request["n"],
         temperature=request["temperature"],
         top_p=request["top_p"],
+        top_k=request["top_k"],
         max_tokens=request["max_tokens"],
         stop=request["stop"],
         logprobs=0,

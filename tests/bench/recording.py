@@ -14,6 +14,7 @@ from selfreward.engines.base import ChatMessage, Engine, EngineStatistics
 from selfreward.stages.session import engine_session
 from selfreward.stages.workplace import Workplace
 from selfreward.types import Completion, StageName
+from tests.bench.quiet import Meter
 
 STAGES = {
     SelfInstructSettings: StageName.SELF_INSTRUCT,
@@ -41,12 +42,16 @@ class Recording:
     requests: list[Request] = field(default_factory=list)
     statistics: EngineStatistics | None = None
     """The server's own counters at the end."""
+    others: float = 0.0
+    """Share of the machine that other programs took meanwhile."""
 
     @asynccontextmanager
     async def session(self, place: Workplace) -> AsyncIterator[tuple[Engine, int]]:
         """`engine_session`, with every request noted."""
         async with engine_session(place) as (engine, session):
+            meter = Meter()
             yield RecordingEngine(engine, self), session
+            self.others = meter.others()
             self.statistics = await engine.statistics()
 
 
@@ -107,7 +112,7 @@ class RecordingEngine:
         began: float,
         replies: Sequence[Completion],
     ) -> None:
-        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
         body = {**asked, **drawn, "max_tokens": sampling.max_tokens, "n": n, "stop": list(stop)}
         tokens = sum(reply.token_count for reply in replies)
         self._recording.requests.append(
