@@ -181,7 +181,7 @@ class LoraSettings(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapters' input."""
     target_modules: str = "all-linear"
-    """Which layers get adapters."""
+    """Which layers get adapters: `all-linear`, or names with commas between them."""
 
 
 class TrainSettings(Section):
@@ -221,6 +221,14 @@ class TrainSettings(Section):
     """Adapter settings."""
     report_to: tuple[str, ...] = ()
     """Trackers passed on to the trainer: tensorboard, wandb, mlflow, trackio."""
+
+    @model_validator(mode="after")
+    def _rates_fall(self) -> "TrainSettings":
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _micro_batch_divides_batch(self) -> "TrainSettings":

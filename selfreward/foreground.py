@@ -13,14 +13,8 @@ from selfreward.errors import BadInput
 from selfreward.reporting import LogReporter, Reporter, TerminalReporter, configure_logging
 from selfreward.store import Store
 from selfreward.store.migrate import current_revision, upgrade
-from selfreward.store.readonly import run_query
+from selfreward.store.readonly import summary
 from selfreward.tabular import print_table
-
-SUMMARY = """
-    SELECT t, checkpoint, prompts, candidates, judgements, readable, round(mean_score, 2) AS mean_score,
-           pairs, round(mean_margin, 2) AS mean_margin, steps, trained
-    FROM iteration_summary WHERE run = '{run}' ORDER BY t
-"""
 
 
 def run(directory: Path, settings: Settings) -> None:
@@ -57,10 +51,9 @@ def _reporter(settings: Settings, stack: ExitStack) -> Reporter:
 
 
 def _summarise(directory: Path, settings: Settings, store: Store) -> None:
-    result = run_query(store.database, SUMMARY.format(run=settings.name))
     where = "" if directory == Path() else f" --dir {directory}"
     print()
-    print_table(result)
+    print_table(summary(store.database, settings.name))
     print(
         "\nnext:\n"
         f"  selfreward status{where}\n"

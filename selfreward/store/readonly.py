@@ -126,3 +126,14 @@ def relations(database: Database) -> list[tuple[str, str]]:
         )
     result = run_query(database, sql)
     return [(name, kind) for name, kind in result.rows if not name.startswith("sqlite_")]
+
+
+def summary(database: Database, run: str) -> QueryResult:
+    """The iterations of a run (a slug) in a few columns, oldest first."""
+    sql = f"""
+        SELECT t, checkpoint, prompts, candidates, judgements, readable,
+               round(CAST(mean_score AS NUMERIC), 2) AS mean_score, pairs,
+               round(CAST(mean_margin AS NUMERIC), 2) AS mean_margin, steps, trained
+        FROM iteration_summary WHERE run = '{run}' ORDER BY t
+    """
+    return run_query(database, sql)

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 from contextlib import closing
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -15,7 +16,9 @@ from tests.integration.daemon_driver import Run
 
 PROMPTS, CANDIDATES, JUDGEMENTS = 6, 24, 72
 LATENCY_S = 1.5
-"""Of every request where a test must step in while the work is under way: judging alone takes 4.5 s."""
+"""Of every request where a test must step in while the work is under way: judging alone takes 4.5 s …"""
+ONE_AT_A_TIME = ("--set", "engine.concurrency=1")
+"""… and like this 36 s: time enough for a command that is started meanwhile."""
 
 # Every row that a finished iteration of these runs must have, once and only once.
 INVARIANTS = {
@@ -144,31 +147,73 @@ def test_a_second_signal_leaves_at_once(make_run: MakeRun) -> None:
 
 def test_pause_rests_and_resume_goes_on(make_run: MakeRun) -> None:
     run = make_run(latency=LATENCY_S)
-    daemon = run.start()
+    daemon = run.start(*ONE_AT_A_TIME)
     run.wait_for(lambda: run.count("candidate") >= 4, "candidates")
     assert run.command("pause").returncode == 0
     run.wait_for(lambda: run.count("event WHERE kind = 'paused'") == 1, "the pause")
     rested = run.count("judgement")
+    assert rested < JUDGEMENTS
     assert not [line for line in run.descendants() if "fake_server" in line], "the engine's memory is freed"
     assert daemon.poll() is None
     assert run.command("resume").returncode == 0
     run.wait_for(lambda: run.count("judgement") > rested, "more judgements")
-    assert daemon.wait(120) == 0
-    assert_complete(run)
+    assert run.count("event WHERE kind = 'resumed'") == 1
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
 
 
 def test_stop_asks_the_daemon_to_leave(make_run: MakeRun) -> None:
     run = make_run(latency=LATENCY_S)
-    daemon = run.start()
+    daemon = run.start(*ONE_AT_A_TIME)
     run.wait_for(lambda: run.count("candidate") >= 4, "candidates")
     assert run.command("stop").returncode == 0
     assert daemon.wait(30) == 0
     run.wait_until_nobody_is_left()
 
 
+def test_outside_its_window_a_run_rests(make_run: MakeRun) -> None:
+    run = make_run()
+    now = datetime.now()
+    opens, closes = (now + timedelta(hours=hours) for hours in (2, 3))
+    daemon = run.start("--set", f"daemon.run_window={opens:%H:%M}-{closes:%H:%M}")
+    run.wait_for(lambda: run.count("event WHERE kind = 'paused'") == 1, "the rest")
+    assert run.count("engine_session") == 0
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
+
+
+def test_the_database_is_backed_up_while_the_run_goes_on(make_run: MakeRun) -> None:
+    run = make_run(latency=LATENCY_S)
+    daemon = run.start("--set", "daemon.backup_every_minutes=0.02", "--set", "daemon.backup_keep=2")
+    run.wait_for(lambda: run.count("event WHERE kind = 'backup'") >= 3, "backups")
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
+    kept = sorted((run.directory / "backups").iterdir())
+    assert len(kept) == 2
+    with closing(sqlite3.connect(kept[-1])) as copy:
+        assert copy.execute("SELECT count(*) FROM prompt").fetchone()[0] > 0
+
+
+def test_a_run_on_postgresql(make_run: MakeRun, postgres_uri: str) -> None:
+    run = make_run()
+    place = ["--set", f"database.url={postgres_uri}"]
+    done = run.command("start", *place)
+    assert done.returncode == 0, done.stderr
+    assert not (run.directory / "selfreward.db").exists()
+    run.settings.write_text(run.settings.read_text() + f'[database]\nurl = "{postgres_uri}"\n')
+    [row] = run.json("select prompts, candidates, judgements, trained from iteration_summary")
+    assert row == {
+        "prompts": PROMPTS,
+        "candidates": CANDIDATES,
+        "judgements": JUDGEMENTS,
+        "trained": "M_2",
+    }
+    assert run.command("status").returncode == 0
+
+
 def test_a_second_daemon_is_told_who_owns_the_run(make_run: MakeRun) -> None:
     run = make_run(latency=LATENCY_S)
-    first = run.start()
+    first = run.start(*ONE_AT_A_TIME)
     run.wait_for(lambda: run.count("candidate") >= 1, "candidates")
     second = run.command("start")
     assert second.returncode == 4 and f":{first.pid}" in second.stderr
@@ -177,7 +222,7 @@ def test_a_second_daemon_is_told_who_owns_the_run(make_run: MakeRun) -> None:
 
 def test_detach_runs_in_the_background(make_run: MakeRun) -> None:
     run = make_run(latency=LATENCY_S)
-    done = run.command("start", "--detach")
+    done = run.command("start", "--detach", *ONE_AT_A_TIME)
     assert done.returncode == 0, done.stderr
     assert "started daemon" in done.stdout
     run.wait_for(lambda: run.count("candidate") >= 4, "candidates")

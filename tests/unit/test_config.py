@@ -44,6 +44,7 @@ def test_an_unknown_key_gets_its_line_and_the_nearest_name(text: str, told: str)
     [
         ("[train]\n\nbeta = -1", "line 3", "greater than 0"),
         ("[train]\nbatch_size = 6\nmicro_batch_size = 4", "line 1", "not a multiple"),
+        ("[train]\nlearning_rate = 1e-8", "line 1", "is above learning_rate"),
         ('[daemon]\nrun_window = "late"', "line 2", "not a window"),
         ('name = "../escape"', "line 1", "name"),
         ('[engine]\ntype = "llama.cpp"', "line 2", "'vllm' or 'fake'"),
