@@ -13,11 +13,11 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from selfreward.config import Settings
-from selfreward.errors import BadInput, EngineError, Halted, SelfRewardError, StoreError
+from selfreward.errors import BadInput, EngineError, Halted, SelfRewardError, StoreError, TrainingError
 from selfreward.loop import run_iteration
 from selfreward.reporting import Reporter
 from selfreward.seeds import read_seeds
-from selfreward.stages import base
+from selfreward.stages import bootstrap
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.store import Store
 from selfreward.store.backup import rotate
@@ -59,8 +59,9 @@ class Daemon:
             await main
             self._event("stopped", "stopped" if "stop" in self._reasons else "all iterations are done")
         except (Exception, asyncio.CancelledError) as error:
+            kind = "halted" if isinstance(error, Halted) else "failed"
             with suppress(SelfRewardError):
-                self._event("failed", str(error) or "cut short by a second signal")
+                self._event(kind, str(error) or "cut short by a second signal")
             raise
         finally:
             scheduler.shutdown(wait=False)
@@ -95,13 +96,14 @@ class Daemon:
         """The next iteration, from wherever it is, to its end."""
         place = await self._place()
         t = place.iteration.t
-        self._event("iteration", f"iteration {t} on {place.checkpoint.name}", place)
+        begun = f"iteration {t} on {place.checkpoint.name}"
+        self._event("iteration", begun, place, settings=place.iteration.setting_hash)
         self._reporter.say(f"iteration {t}: {place.checkpoint.name} → M_{t + 1}")
         try:
             trained = await run_iteration(place)
-        except Halted as error:
-            self._store.runs.mark_iteration(place.iteration.id, Status.HALTED)
-            self._event("halted", str(error), place)
+        except (Halted, TrainingError) as error:
+            status = Status.HALTED if isinstance(error, Halted) else Status.FAILED
+            self._store.runs.mark_iteration(place.iteration.id, status)
             raise
         self._event("iteration_done", f"{trained.name} is trained", place, digest=trained.digest)
 
@@ -110,7 +112,7 @@ class Daemon:
         runs = self._store.runs
         first = runs.checkpoint(self._run.id, 1)
         if first is None:
-            first = await base.prepare(
+            first = await bootstrap.prepare(
                 directory=self._directory,
                 settings=self._settings,
                 store=self._store,
@@ -126,7 +128,7 @@ class Daemon:
             t, checkpoint = last.t + 1, self._trained_by(last.t)
         else:
             t, checkpoint = last.t, runs.checkpoint_by_id(last.checkpoint_id)
-        base.require_intact(self._directory, checkpoint)
+        bootstrap.require_intact(self._directory, checkpoint)
         self._require_disk(self._directory / checkpoint.path)
         return Workplace(
             directory=self._directory,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import Halted, TrainingError
-from selfreward.stages.base import MODELS
+from selfreward.stages.bootstrap import MODELS
 from selfreward.stages.pair import describe
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.training.checkpoint import adoptable, collect_garbage

@@ -1,4 +1,4 @@
-"""M_1, made once from the model that the settings name."""
+"""Iteration 0, where M_1 comes from: made once from the model that the settings name."""
 
 import asyncio
 from pathlib import Path
