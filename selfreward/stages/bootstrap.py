@@ -12,6 +12,7 @@ from selfreward.store import Store
 from selfreward.training.checkpoint import adoptable, collect_garbage, verify
 from selfreward.training.jobs import ConvertJob
 from selfreward.training.launch import Stopped, run_job
+from selfreward.training.sources import parse_model_source
 from selfreward.types import CheckpointKind, CheckpointRow, RunRow
 
 MODELS = "models"
@@ -32,6 +33,7 @@ async def prepare(
     collect_garbage(directory / MODELS)
     manifest = adoptable(final)
     if manifest is None:
+        parse_model_source(settings.model, directory)  # its complaints need no child to be heard
         reporter.say("preparing M_1", model=settings.model)
         job = ConvertJob(source=settings.model, run_dir=directory, output=final, fence=fence)
         try:

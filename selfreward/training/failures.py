@@ -47,7 +47,8 @@ def explain(error: BaseException, directory: Path) -> JobFailed:
     if isinstance(error, MemoryError) or "outofmemory" in lowered or "can't allocate memory" in lowered:
         return JobFailed("out_of_memory", text.splitlines()[0], MEMORY_HINT)
     if isinstance(error, ImportError) or "to be installed" in lowered:
-        return JobFailed("missing_package", text, "Install the package that the message names.")
+        hint = 'Install it: pip install "selfreward-daemon[train]" brings all that training needs.'
+        return JobFailed("missing_package", text, hint)
     return JobFailed("crash", text)
 
 

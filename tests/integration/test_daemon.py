@@ -310,7 +310,7 @@ def test_bad_settings_are_refused_before_anything_is_made(make_run: MakeRun) -> 
     run.settings.write_text("")
     refused(run.command("start"), 2, "no model is set")
     (run.directory / "models" / "M_1" / "manifest.json").unlink()
-    refused(run.command("start", "--set", "model=./nowhere"), 1, "nowhere")
+    refused(run.command("start", "--set", "model=./nowhere"), 2, "nowhere")
     run.settings.unlink()
     refused(run.command("start"), 2, "selfreward init")
 
