@@ -1,5 +1,6 @@
 """The commands: they parse and check, then import what they need. `selfreward --help` loads no model code."""
 
+import errno
 import json
 import os
 import sys
@@ -35,6 +36,16 @@ in a SQL database.
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
 
+PLACES_AT_FAULT = {
+    errno.EACCES: "Check whom it belongs to and its permissions.",
+    errno.EPERM: "Check whom it belongs to and its permissions.",
+    errno.EROFS: "Choose a directory on a file system that can be written to.",
+    errno.ENOTDIR: "A part of the path is a file.",
+    errno.EISDIR: "A file is needed there.",
+    errno.ENOSPC: "Free some disk and start again: everything up to the last commit is there.",
+    errno.EDQUOT: "Free some disk and start again: everything up to the last commit is there.",
+}
+
 Dir = Annotated[Path, typer.Option("--dir", "-d", help="The run's directory.", show_default="here")]
 Set = Annotated[
     list[str] | None,
@@ -55,6 +66,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(int(ExitCode.OK))
+    except OSError as error:
+        if error.errno not in PLACES_AT_FAULT:
+            raise
+        _fail(f"{error.filename or 'the disk'}: {error.strerror}", PLACES_AT_FAULT[error.errno])
+        sys.exit(int(ExitCode.FAILED))
 
 
 @app.callback(invoke_without_command=True)

@@ -264,6 +264,16 @@ def test_a_prompt_that_does_not_fit_is_marked_and_passed_over(make_run: MakeRun)
     assert run.count("judgement") == JUDGEMENTS
 
 
+def test_a_cap_of_attempts_ends_the_writing_and_is_told(make_run: MakeRun) -> None:
+    run = make_run()
+    limits = ("--set", "self_instruct.max_attempts=3", "--set", "train.min_pairs=100")
+    assert run.command("start", *limits).returncode == 1
+    [(detail,)] = run.rows("SELECT detail FROM stage WHERE name = 'self_instruct'")
+    assert detail.startswith("cap of 3 attempts reached before the target: ")
+    written = run.number("SELECT count(*) FROM prompt WHERE source = 'self_instruct'")
+    assert written == 3, "asked for no more than the cap allows"
+
+
 def test_too_few_pairs_stop_the_loop_and_say_why(make_run: MakeRun) -> None:
     run = make_run()
     done = run.command("start", "--set", "train.min_pairs=100")

@@ -79,6 +79,12 @@ def test_init_says_what_is_missing(tmp_path: Path, arguments: list[str], told: s
     assert not list(tmp_path.iterdir())
 
 
+def test_a_place_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = selfreward("init", str(tmp_path / "file" / "run"), "--preset", "demo")
+    assert done.returncode == 1 and "is a file" in done.stderr
+
+
 def test_query_prints_tables_json_and_csv(run_dir: Path) -> None:
     sql = "select t, candidates, judgements, readable from iteration_summary"
     # The run of these rows is called main, the settings call theirs demo: SQL sees all runs.
