@@ -13,6 +13,7 @@ from rich.text import Text
 
 from selfreward import __version__
 from selfreward.errors import BadInput, ExitCode, NotRunning, SelfRewardError
+from selfreward.text import printable
 
 if TYPE_CHECKING:
     from selfreward.config import Settings
@@ -309,6 +310,6 @@ def _dir_option(directory: Path) -> str:
 def _fail(message: str, hint: str) -> None:
     """On a terminal in colour; elsewhere plain. Never markup: messages can hold anything."""
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), message))
+    console.print(Text.assemble(("error: ", "bold red"), printable(message)))
     if hint:
-        console.print(Text(hint))
+        console.print(Text(printable(hint)))

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from selfreward.text import printable
 from selfreward.types import StageName
 
 LOG_EVERY_S = 5.0
@@ -144,7 +145,7 @@ class TerminalReporter:
     def say(self, message: str, **data: Any) -> None:
         """See Reporter."""
         shown = "  ".join(f"{name}={value}" for name, value in data.items())
-        self._console.print(Text(f"{time.strftime('%H:%M:%S')} {message}  {shown}".rstrip()))
+        self._console.print(Text(printable(f"{time.strftime('%H:%M:%S')} {message}  {shown}".rstrip())))
 
 
 def configure_logging() -> None:

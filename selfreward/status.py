@@ -14,7 +14,7 @@ from rich.text import Text
 from selfreward.config import Settings
 from selfreward.errors import BadInput
 from selfreward.store import Store
-from selfreward.tabular import printable
+from selfreward.text import printable
 from selfreward.types import (
     CheckpointRow,
     EventRow,

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfreward.store.readonly import QueryResult
+from selfreward.text import printable
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -39,11 +40,6 @@ def print_csv(result: QueryResult) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(result.columns)
     writer.writerows([_inert(value) for value in row] for row in result.rows)
-
-
-def printable(text: str) -> str:
-    """`text` with control characters shown, not sent: a terminal would obey them."""
-    return "".join(char if char in "\n\t" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
 def _cell(value: Any) -> str:

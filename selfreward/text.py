@@ -1,4 +1,4 @@
-"""The gate through which every text enters the database, so that every database can hold it."""
+"""The gates of text: into the database, so that each can hold it, and onto a terminal, which obeys some."""
 
 import hashlib
 import re
@@ -17,3 +17,8 @@ def clean(text: str) -> str:
 def digest(text: str) -> str:
     """sha256 of the text in UTF-8, as hex."""
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def printable(text: str) -> str:
+    """`text` with control characters shown, not sent: a terminal would obey them."""
+    return "".join(char if char in "\n\t" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)

@@ -16,7 +16,8 @@ from selfreward.cli import main
 from selfreward.config import load_settings
 from selfreward.store import Store
 from selfreward.store.readonly import QueryResult
-from selfreward.tabular import print_csv, print_json, print_table, printable
+from selfreward.tabular import print_csv, print_json, print_table
+from selfreward.text import printable
 from tests.conftest import Filled
 
 
