@@ -1,5 +1,6 @@
 """The user's SQL can read everything and change nothing, on both databases."""
 
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -27,6 +28,16 @@ def test_it_reads_tables_and_views(filled: Filled) -> None:
 def test_it_sees_the_tables(store: Store) -> None:
     found = dict(relations(store.database))
     assert found["judgement"] == "table" and found["iteration_summary"] == "view"
+
+
+README = Path(__file__).parents[2] / "README.md"
+README_QUERIES = re.findall(r'selfreward query(?: --?\w+)* "([^"]+)"', README.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("sql", README_QUERIES, ids=range(len(README_QUERIES)))
+def test_the_readmes_queries_run(filled: Filled, sql: str) -> None:
+    assert len(README_QUERIES) >= 3
+    assert run_query(filled.store.database, sql).columns
 
 
 COMMON_ATTACKS = [
