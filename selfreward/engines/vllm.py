@@ -16,7 +16,10 @@ from selfreward.engines.server import HOST, Launch, flags
 from selfreward.errors import EngineError
 
 GIB = 2**30
-INSTALL = 'Install it: pip install "selfreward-daemon[cpu]" for CPUs, or "selfreward-daemon[vllm]" for GPUs.'
+INSTALL = (
+    'Install it: pip install "selfreward-daemon[vllm]" for GPUs; for CPUs, `make setup` in a checkout, or as '
+    'the README says under "Install it elsewhere".'
+)
 # Instructions without which bfloat16 is emulated, several times slower than float32.
 BF16_INSTRUCTIONS = frozenset({"amx_bf16", "avx512_bf16", "bf16", "asimdbf16"})
 # Up to this many cores, one kept free for the scheduler costs more than it gives.
