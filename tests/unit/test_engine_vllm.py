@@ -151,7 +151,7 @@ def test_the_installed_build_is_told_by_its_distribution(monkeypatch: pytest.Mon
     monkeypatch.setattr(vllm, "version", version)
     with pytest.raises(EngineError, match="not installed") as caught:
         installed_build()
-    assert 'pip install "selfreward-daemon[cpu]"' in caught.value.hint
+    assert 'pip install "selfreward-daemon[vllm]"' in caught.value.hint
     versions["vllm"] = "0.31.0"
     assert not installed_build().cpu
     versions["vllm"] = "0.31.0+cpu"
@@ -177,7 +177,7 @@ def test_the_installed_build_is_told_by_its_distribution(monkeypatch: pytest.Mon
         ),
         ("OSError: [Errno 98] Address already in use", "engine.port"),
         ("Model architectures ['FooForCausalLM'] are not supported for now.", "architecture"),
-        ("ModuleNotFoundError: No module named 'vllm'", "selfreward-daemon[cpu]"),
+        ("ModuleNotFoundError: No module named 'vllm'", "make setup"),
         ("RuntimeError: Failed to infer device type", "found no GPU"),
         ("api_server.py: error: unrecognized arguments: --foo", "engine.extra_args"),
         ("something else", "whole log"),
