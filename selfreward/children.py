@@ -49,7 +49,7 @@ class Child:
         """SIGKILL to everything below the guard, then to the guard."""
         if self.running:
             kill_descendants(self._process.pid)
-            self._signal_group(signal.SIGKILL)
+            self._process.kill()
 
     def log_tail(self, lines: int = 15) -> str:
         """The last lines the command wrote."""

@@ -80,8 +80,10 @@ def _kill_all(find: Callable[[], list[int]]) -> None:
     Once everybody who used it is dead, a tracker removes the shared memory they left and ends by itself;
     a killed one leaves it, hundreds of megabytes for each server.
     """
-    patience_ends = None
-    while victims := find():
+    patience_ends, quiet_looks = None, 0
+    while quiet_looks < 2:  # a process whose parent is collected during a look is missed by that look
+        victims = find()
+        quiet_looks = 0 if victims else quiet_looks + 1
         targets = [pid for pid in victims if not _is_tracker(pid)]
         if not targets:
             patience_ends = patience_ends or time.monotonic() + TRACKER_GRACE_S
@@ -117,17 +119,23 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def _descendants(root: int) -> list[int]:
-    """Living processes below `root`, zombies left out, from /proc."""
+    """Processes below `root` that are not done dying, from /proc.
+
+    The dead stay in the chain: their children are handed on only when their last thread is gone.
+    """
     parents: dict[int, int] = {}
+    gone: set[int] = set()
     for pid in _all_pids():
         fields = _read(pid, "stat").rpartition(b")")[2].split()
-        if fields and fields[0] not in (b"Z", b"X"):
+        if fields:
             parents[pid] = int(fields[1])
+        if fields and fields[0] in (b"Z", b"X") and int(fields[17]) <= 1:
+            gone.add(pid)
     found: list[int] = []
     frontier = {root}
     while frontier:
         frontier = {pid for pid, parent in parents.items() if parent in frontier}
-        found += frontier
+        found += frontier - gone
     return found
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -29,8 +30,11 @@ async def main():
     settings = EngineSettings.model_validate_json(sys.argv[1])
     async with serve(Path(sys.argv[2]), settings, log_dir=Path(sys.argv[3]), seed=0) as engine:
         print("ready", flush=True)
-        await engine.died.wait()
-        print("died", flush=True)
+        if sys.argv[4:] == ["leave"]:
+            sys.stdin.readline()
+        else:
+            await engine.died.wait()
+            print("died", flush=True)
     print("left", flush=True)
 
 asyncio.run(main())
@@ -46,13 +50,22 @@ async def main():
     while "holding" not in (log.read_text() if log.exists() else ""):
         await asyncio.sleep(0.01)
     print("ready", flush=True)
+    if sys.argv[3] == "kill":
+        sys.stdin.readline()
+        child.kill()
     await child.wait()
+    print("left", flush=True)
 
 asyncio.run(main())
 """
 HOLD_SHARED_MEMORY = """
-import time
+import threading, time
 from multiprocessing.shared_memory import SharedMemory
+
+# Threads and much memory: such a process is a zombie to /proc long before it lets go of anything.
+for _ in range(8):
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+ballast = b"x" * (1 << 28)
 segment = SharedMemory(create=True, size=1 << 20)
 print("holding", segment.name, flush=True)
 time.sleep(1000)
@@ -72,6 +85,11 @@ class Tree:
     def named(self, part: str) -> int:
         """The process whose command line has `part`."""
         return next(process.pid for process in self.below if part in " ".join(process.cmdline()))
+
+    def segments(self) -> set[str]:
+        """Names of the shared memory that the processes have mapped."""
+        maps = [Path(f"/proc/{process.pid}/maps").read_text() for process in self.below]
+        return set(re.findall(r"/dev/shm/((?:psm_|sem\.mp-)\S+)", "\n".join(maps)))
 
     def survivors(self) -> list[str]:
         """Command lines of what still lives after the deadline."""
@@ -95,7 +113,11 @@ class Tree:
 def start(script: str, *arguments: str) -> Parent:
     """Run a script in a session of its own and wait until it says that it is ready."""
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert parent.stdout is not None
     assert parent.stdout.readline() == "ready\n"
@@ -142,27 +164,34 @@ def test_nothing_outlives_a_killed_guard_and_the_parent_learns_of_it(serving: tu
 
 
 @pytest.mark.slow
-def test_vllm_leaves_no_shared_memory(tmp_path: Path) -> None:
-    before = shared_memory()
+@pytest.mark.parametrize("way", ["leave", "kill"])
+def test_vllm_leaves_no_shared_memory(tmp_path: Path, way: str) -> None:
     settings = EngineSettings(type="vllm", max_model_len=256, max_num_seqs=4, cpu_kv_cache_gib=1, memory=0.3)
     model = make_tiny_model(tmp_path / "model")
-    parent = start(SERVE, settings.model_dump_json(), str(model), str(tmp_path / "logs"))
+    parent = start(SERVE, settings.model_dump_json(), str(model), str(tmp_path / "logs"), way)
     tree = Tree(parent.pid)
-    parent.kill()
-    parent.communicate()
+    segments = tree.segments()
+    assert segments <= shared_memory()
+    assert segments
+    if way == "kill":
+        parent.kill()
+    parent.communicate("go\n", timeout=DEADLINE_S)
     assert tree.survivors() == []
-    assert shared_memory() <= before
+    assert not segments & shared_memory()
     tree.close()
 
 
-def test_shared_memory_of_a_killed_child_is_given_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["kill", "parent", "guard"])
+def test_shared_memory_of_a_killed_child_is_given_back(tmp_path: Path, way: str) -> None:
     log = tmp_path / "child.log"
-    parent = start(SPAWN, HOLD_SHARED_MEMORY, str(log))
+    parent = start(SPAWN, HOLD_SHARED_MEMORY, str(log), way)
     segment = log.read_text().split()[1]
-    assert segment in shared_memory()
     tree = Tree(parent.pid)
-    parent.kill()
-    parent.communicate()
+    if way == "parent":
+        parent.kill()
+    if way == "guard":
+        os.kill(tree.named("selfreward.guard"), signal.SIGKILL)
+    parent.communicate("go\n", timeout=DEADLINE_S)
     assert tree.survivors() == []
     assert segment not in shared_memory()
     tree.close()
