@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", type=_name, help=f"{', '.join(NAMES)} (all)")
     parser.add_argument("--json", action="store_true", help="print JSON, raw numbers included")
     parser.add_argument("--model", type=Path, help="generation: a converted model (default: the demo's)")
-    parser.add_argument("--prompts", type=int, default=32, help="generation: accepted prompts (32)")
+    parser.add_argument("--prompts", type=int, default=16, help="generation: accepted prompts (16)")
     parser.add_argument(
         "--rounds", type=int, default=2, help="generation: 1 is daemon, LLM; 2 is daemon, LLM, daemon (2)"
     )

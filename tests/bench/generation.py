@@ -29,7 +29,7 @@ from selfreward.training.jobs import ConvertJob
 from selfreward.training.launch import run_job
 from selfreward.types import CheckpointKind, StageName
 from tests.bench.figures import Figure, Options, Skipped
-from tests.bench.quiet import QUIET
+from tests.bench.quiet import QUIET, Reading
 from tests.bench.recording import CommitClock, Recording, Request, generate_recorded
 
 WANTED = 0.95
@@ -51,8 +51,7 @@ class DaemonRound:
     command: tuple[str, ...]
     """The server's command line."""
     rows: Mapping[str, int]
-    others: float
-    """Share of the machine that other programs took meanwhile."""
+    processors: Reading
 
     @property
     def rate(self) -> float:
@@ -65,8 +64,7 @@ class LlmRound:
     """The same requests through `LLM`, one call a stage."""
 
     stages: tuple[Mapping[str, Any], ...]
-    others: float
-    """Share of the machine that other programs took meanwhile."""
+    processors: Reading
 
     @property
     def rate(self) -> float:
@@ -131,7 +129,7 @@ async def llm_round(daemon: DaemonRound, settings: Settings, directory: Path) ->
     if status:
         raise RuntimeError(f"the LLM process ended with status {status}:\n{child.log_tail(30)}")
     told = json.loads(result.read_text(encoding="utf-8"))
-    return LlmRound(stages=tuple(told["stages"]), others=told["others"])
+    return LlmRound(stages=tuple(told["stages"]), processors=Reading(**told["processors"]))
 
 
 def in_flight(requests: Sequence[Request]) -> tuple[float, float]:
@@ -187,7 +185,7 @@ def _workplace(
 
 def _round(recording: Recording, clock: CommitClock, cpu: float, place: Workplace) -> DaemonRound:
     """Tokens are the server's own count, every rejected prompt included."""
-    if recording.statistics is None or not recording.requests:
+    if recording.statistics is None or recording.processors is None or not recording.requests:
         raise Skipped("the server told no statistics")
     began = min(request.began for request in recording.requests)
     engine = place.settings.engine
@@ -201,7 +199,7 @@ def _round(recording: Recording, clock: CommitClock, cpu: float, place: Workplac
         requests=tuple(recording.requests),
         command=launch.argv,
         rows={stage.value: counts[stage] for stage in ORDER},
-        others=recording.others,
+        processors=recording.processors,
     )
 
 
@@ -227,7 +225,7 @@ def _median(rounds: Sequence[DaemonRound] | Sequence[LlmRound]) -> float:
 def _rounds(daemons: Sequence[DaemonRound], llms: Sequence[LlmRound]) -> str:
     ours = ", ".join(f"{r.rate:.0f} ({r.tokens} tokens in {r.seconds:.0f} s)" for r in daemons)
     theirs = ", ".join(f"{r.rate:.0f}" for r in llms)
-    others = max([r.others for r in daemons] + [r.others for r in llms])
+    others = max([r.processors.others for r in daemons] + [r.processors.others for r in llms])
     warning = "" if others < QUIET else " – NOT QUIET: measure again, the figure says little"
     return (
         f"tokens/s of the daemon {ours}; of LLM {theirs}; rows {dict(daemons[-1].rows)}; other programs "
@@ -237,17 +235,22 @@ def _rounds(daemons: Sequence[DaemonRound], llms: Sequence[LlmRound]) -> str:
 
 def _where_time_goes(daemon: DaemonRound) -> str:
     mean, few = in_flight(daemon.requests)
-    first = min(request.began for request in daemon.requests)
-    spans = []
-    for stage in ORDER:
-        mine = [r for r in daemon.requests if r.stage is stage]
-        begin, end = min(r.began for r in mine) - first, max(r.ended for r in mine) - first
-        spans.append(
-            f"{stage} {begin:.0f}–{end:.0f} s ({len(mine)} requests, {sum(r.tokens for r in mine)} tokens)"
-        )
     return (
-        f"{'; '.join(spans)}; {mean:.0f} sequences asked for at once on average, few of them in {few:.0%} of "
+        f"{'; '.join(_span(stage, daemon.requests) for stage in ORDER)}; {mean:.0f} sequences asked for at once on average, few of them in {few:.0%} of "
         f"the time; {daemon.commits} commits; {daemon.cpu_seconds:.1f} s of processor time in the daemon"
+    )
+
+
+def _span(stage: StageName, requests: Sequence[Request]) -> str:
+    """When a stage asked first, heard first and heard last; what comes between two stages is a commit."""
+    start = min(request.began for request in requests)
+    mine = [request for request in requests if request.stage is stage]
+    asked = min(request.began for request in mine) - start
+    replies = [request.ended - start for request in mine]
+    tokens = sum(request.tokens for request in mine)
+    return (
+        f"{stage} from {asked:.1f} s, replies {min(replies):.1f}–{max(replies):.1f} s "
+        f"({len(mine)} requests, {tokens} tokens)"
     )
 
 
@@ -260,5 +263,4 @@ def _stage_rates(llm: LlmRound) -> str:
 
 def _tell(name: str, single: DaemonRound | LlmRound) -> None:
     """One line as soon as a round is done: the whole takes minutes."""
-    line = f"  {name}: {single.rate:.0f} tokens/s, {single.others:.0%} of the processors went to others"
-    print(line, file=sys.stderr, flush=True)
+    print(f"  {name}: {single.rate:.0f} tokens/s; {single.processors}", file=sys.stderr, flush=True)

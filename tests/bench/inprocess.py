@@ -10,6 +10,7 @@ without a daemon: `LLM` then keeps its batch as full as it can.
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from tests.bench.quiet import Meter
 
 
 def main(job_path: str, result_path: str) -> None:
-    """Run the job and write {"stages": [{"stage", "requests", "tokens", "seconds"}, …], "others"}."""
+    """Run the job and write {"stages": [{"stage", "requests", "tokens", "seconds"}, …], "processors"}."""
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     engine = LLM(**vars(engine_arguments(job["argv"])))
     meter = Meter()
     stages = [_run(engine, stage, requests) for stage, requests in job["stages"].items()]
-    result = {"stages": stages, "others": meter.others()}
+    result = {"stages": stages, "processors": asdict(meter.read())}
     Path(result_path).write_text(json.dumps(result), encoding="utf-8")
 
 

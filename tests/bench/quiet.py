@@ -5,11 +5,26 @@ a figure measured beside one says little, and the report says so.
 """
 
 import os
+from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
 QUIET = 0.05
 """Others may take this share of all processors before a measurement is called disturbed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Where the processors' time went. Shares of all processors, 0–1."""
+
+    others: float
+    """Other programs, and what a host takes from a virtual machine."""
+    ours: dict[str, float]
+    """By the names of our processes."""
+
+    def __str__(self) -> str:
+        mine = ", ".join(f"{name} {share:.0%}" for name, share in sorted(self.ours.items()) if share >= 0.005)
+        return f"{mine}, other programs {self.others:.0%}"
 
 
 class Meter:
@@ -18,13 +33,13 @@ class Meter:
     def __init__(self) -> None:
         self._busy, self._ours, self._all = _busy(), _tree(), _all()
 
-    def others(self) -> float:
-        """Share 0–1 of the machine's processor time that went to other programs since the start.
-
-        Ours must still be running when it is asked.
-        """
-        busy, ours, everything = _busy() - self._busy, _tree() - self._ours, _all() - self._all
-        return min(1.0, max(0.0, busy - ours) / everything) if everything > 0 else 0.0
+    def read(self) -> Reading:
+        """The shares since the start. Our processes must still be running when it is asked."""
+        everything = max(_all() - self._all, 1e-9)
+        now = _tree()
+        ours = {name: (now[name] - self._ours.get(name, 0.0)) / everything for name in now}
+        others = (_busy() - self._busy) / everything - sum(ours.values())
+        return Reading(others=min(1.0, max(0.0, others)), ours=ours)
 
 
 def _busy() -> float:
@@ -38,15 +53,25 @@ def _all() -> float:
     return float(sum(times) - times.guest - times.guest_nice)
 
 
-def _tree() -> float:
-    """Processor seconds of this process and its living descendants."""
+def _tree() -> dict[str, float]:
+    """Processor seconds of this process and its living descendants, by name."""
+    seconds: dict[str, float] = {}
     me = psutil.Process(os.getpid())
-    return sum(map(_seconds, [me, *me.children(recursive=True)]))
+    for process in (me, *me.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+            name = _name(process, me)
+            seconds[name] = seconds.get(name, 0.0) + times.user + times.system
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return seconds
 
 
-def _seconds(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system)
+def _name(process: psutil.Process, me: psutil.Process) -> str:
+    """vLLM names two of its processes; its server is known by its module."""
+    if process.pid == me.pid:
+        return "this process"
+    command = process.cmdline()
+    if "vllm.entrypoints.openai.api_server" in command and "selfreward.guard" not in command:
+        return "API server"
+    return next((word for word in command[:1] if word.startswith("VLLM::")), "others of ours")

@@ -14,7 +14,7 @@ from selfreward.engines.base import ChatMessage, Engine, EngineStatistics
 from selfreward.stages.session import engine_session
 from selfreward.stages.workplace import Workplace
 from selfreward.types import Completion, StageName
-from tests.bench.quiet import Meter
+from tests.bench.quiet import Meter, Reading
 
 STAGES = {
     SelfInstructSettings: StageName.SELF_INSTRUCT,
@@ -42,8 +42,8 @@ class Recording:
     requests: list[Request] = field(default_factory=list)
     statistics: EngineStatistics | None = None
     """The server's own counters at the end."""
-    others: float = 0.0
-    """Share of the machine that other programs took meanwhile."""
+    processors: Reading | None = None
+    """Where the processors' time went while the server was ready."""
 
     @asynccontextmanager
     async def session(self, place: Workplace) -> AsyncIterator[tuple[Engine, int]]:
@@ -51,7 +51,7 @@ class Recording:
         async with engine_session(place) as (engine, session):
             meter = Meter()
             yield RecordingEngine(engine, self), session
-            self.others = meter.others()
+            self.processors = meter.read()
             self.statistics = await engine.statistics()
 
 
