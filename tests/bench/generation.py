@@ -235,9 +235,10 @@ def _rounds(daemons: Sequence[DaemonRound], llms: Sequence[LlmRound]) -> str:
 
 def _where_time_goes(daemon: DaemonRound) -> str:
     mean, few = in_flight(daemon.requests)
+    spans = "; ".join(_span(stage, daemon.requests) for stage in ORDER)
     return (
-        f"{'; '.join(_span(stage, daemon.requests) for stage in ORDER)}; {mean:.0f} sequences asked for at once on average, few of them in {few:.0%} of "
-        f"the time; {daemon.commits} commits; {daemon.cpu_seconds:.1f} s of processor time in the daemon"
+        f"{spans}; {mean:.0f} sequences asked for at once on average, few of them in {few:.0%} of the time; "
+        f"{daemon.commits} commits; {daemon.cpu_seconds:.1f} s of processor time in the daemon"
     )
 
 
