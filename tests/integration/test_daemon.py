@@ -20,8 +20,8 @@ LATENCY_S = 1.5
 ONE_AT_A_TIME = ("--set", "engine.concurrency=1")
 """… and like this 36 s: time enough for a command that is started meanwhile."""
 
-# Every row that a finished iteration of these runs must have, once and only once.
-INVARIANTS = {
+# Every row that these runs must have in the end, once and only once.
+GENERATED = {
     "prompts": ("SELECT count(*) FROM prompt WHERE iteration_id = 1 AND status = 'accepted'", PROMPTS),
     "candidates": ("SELECT count(*) FROM candidate", CANDIDATES),
     "distinct candidates": (
@@ -35,16 +35,24 @@ INVARIANTS = {
     ),
     "one judge": ("SELECT count(*) FROM judge", 1),
     "decisions": ("SELECT count(*) FROM pair_decision", PROMPTS),
+    "orphans": ("SELECT count(*) FROM pragma_foreign_key_check", 0),
+}
+TRAINED = {
     "checkpoints": ("SELECT count(DISTINCT digest) FROM checkpoint", 2),
     "iterations done": ("SELECT count(*) FROM iteration WHERE status = 'done'", 1),
     "stages done": ("SELECT count(*) FROM stage WHERE status = 'done'", 5),
-    "orphans": ("SELECT count(*) FROM pragma_foreign_key_check", 0),
 }
+NO_TRAINING = ("--set", "train.min_pairs=100")
+"""Ends a run when its pairs are drawn: a trainer takes ten seconds only to import its libraries."""
+
+
+def assert_holds(run: Run, invariants: dict[str, tuple[str, int]]) -> None:
+    found = {name: run.number(sql) for name, (sql, _) in invariants.items()}
+    assert found == {name: wanted for name, (_, wanted) in invariants.items()}
 
 
 def assert_complete(run: Run) -> None:
-    found = {name: run.number(sql) for name, (sql, _) in INVARIANTS.items()}
-    assert found == {name: wanted for name, (_, wanted) in INVARIANTS.items()}
+    assert_holds(run, GENERATED | TRAINED)
     assert sorted(path.name for path in (run.directory / "models").iterdir()) == ["M_1", "M_2"]
     run.wait_until_nobody_is_left()
 
@@ -53,6 +61,13 @@ def finish(run: Run) -> None:
     done = run.command("start")
     assert done.returncode == 0, done.stderr
     assert_complete(run)
+
+
+def finish_generation(run: Run) -> None:
+    done = run.command("start", *NO_TRAINING)
+    assert done.returncode == 1 and "too few to train on" in done.stderr, done.stderr
+    assert_holds(run, GENERATED)
+    run.wait_until_nobody_is_left()
 
 
 def test_a_run_goes_from_m1_to_m2_and_can_be_read_with_sql(make_run: MakeRun) -> None:
@@ -113,7 +128,7 @@ def test_kill_minus_nine_loses_nothing_and_repeats_nothing(
         for table in ("prompt", "candidate", "judgement")
     }
     run.wait_until_nobody_is_left()
-    finish(run)
+    (finish if stage == "train" else finish_generation)(run)
     for table, rows in before.items():
         kept = run.rows(f"SELECT * FROM {table} ORDER BY id")[: len(rows)]
         assert kept == rows, f"rows of {table} that were committed stay as they were"
@@ -127,7 +142,7 @@ def test_sigterm_drains_and_exits_zero(make_run: MakeRun) -> None:
     assert daemon.wait(30) == 0
     run.wait_until_nobody_is_left()
     assert run.count("judgement") < JUDGEMENTS
-    finish(run)
+    finish_generation(run)
 
 
 def test_a_second_signal_leaves_at_once(make_run: MakeRun) -> None:
@@ -234,7 +249,7 @@ def test_an_engine_that_dies_is_started_again(make_run: MakeRun) -> None:
     run = make_run()
     text = run.settings.read_text().replace("latency = 0.0", "die-after = 25")
     run.settings.write_text(text)
-    finish(run)
+    finish_generation(run)
     assert run.count("engine_session") > 1
     assert run.count("event WHERE kind = 'engine_failed'") == run.count("engine_session") - 1
 
@@ -251,14 +266,15 @@ def test_an_engine_that_never_works_is_given_up(make_run: MakeRun) -> None:
 def test_requests_that_fail_are_tried_again(make_run: MakeRun) -> None:
     run = make_run()
     run.settings.write_text(run.settings.read_text().replace("latency = 0.0", "fail-every = 7"))
-    finish(run)
+    finish_generation(run)
     assert run.number("SELECT count(*) FROM candidate WHERE status = 'failed'") == 0
 
 
 def test_a_prompt_that_does_not_fit_is_marked_and_passed_over(make_run: MakeRun) -> None:
     run = make_run()
     # Room for the list of demonstrations and for an answer, but not for any judge prompt.
-    done = run.command("start", "--set", "engine.max_model_len=700")
+    limits = ("--set", "engine.max_model_len=700", "--set", "judge.max_tokens=600")
+    done = run.command("start", *limits)
     assert done.returncode == 1, "nothing is scored, so there is nothing to train on"
     assert run.rows("SELECT DISTINCT status FROM judgement") == [("too_long",)]
     assert run.count("judgement") == JUDGEMENTS
@@ -266,8 +282,8 @@ def test_a_prompt_that_does_not_fit_is_marked_and_passed_over(make_run: MakeRun)
 
 def test_a_cap_of_attempts_ends_the_writing_and_is_told(make_run: MakeRun) -> None:
     run = make_run()
-    limits = ("--set", "self_instruct.max_attempts=3", "--set", "train.min_pairs=100")
-    assert run.command("start", *limits).returncode == 1
+    limits = ("--set", "self_instruct.max_attempts=3")
+    assert run.command("start", *limits, *NO_TRAINING).returncode == 1
     [(detail,)] = run.rows("SELECT detail FROM stage WHERE name = 'self_instruct'")
     assert detail.startswith("cap of 3 attempts reached before the target: ")
     written = run.number("SELECT count(*) FROM prompt WHERE source = 'self_instruct'")
@@ -276,15 +292,16 @@ def test_a_cap_of_attempts_ends_the_writing_and_is_told(make_run: MakeRun) -> No
 
 def test_too_few_pairs_stop_the_loop_and_say_why(make_run: MakeRun) -> None:
     run = make_run()
-    done = run.command("start", "--set", "train.min_pairs=100")
+    done = run.command("start", *NO_TRAINING)
     assert done.returncode == 1
     assert "too few to train on" in done.stderr and "M_1 stays the current model" in done.stderr
     assert run.rows("SELECT name FROM checkpoint") == [("M_1",)]
     assert run.rows("SELECT status FROM iteration") == [("halted",)]
-    finish(run)
 
 
-def test_a_finished_checkpoint_without_its_row_is_adopted(make_run: MakeRun) -> None:
+def test_a_finished_checkpoint_without_its_row_is_adopted_and_a_damaged_one_refused(
+    make_run: MakeRun,
+) -> None:
     run = make_run()
     finish(run)
     digest = run.rows("SELECT digest FROM checkpoint WHERE version = 2")
@@ -296,6 +313,10 @@ def test_a_finished_checkpoint_without_its_row_is_adopted(make_run: MakeRun) -> 
     finish(run)
     assert run.rows("SELECT digest FROM checkpoint WHERE version = 2") == digest
     assert run.number("SELECT max(attempt) FROM training_metric") == 1, "nothing was trained again"
+    # A checkpoint that was damaged later is refused.
+    weights = run.directory / "models" / "M_2" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    refused(run.command("start", "--iterations", "2"), 2, "M_2", "not intact")
 
 
 def run_sql(run: Run, sql: str) -> None:
@@ -327,7 +348,7 @@ def test_bad_settings_are_refused_before_anything_is_made(make_run: MakeRun) -> 
 
 def test_a_database_at_another_revision_is_refused(make_run: MakeRun) -> None:
     run = make_run()
-    assert run.command("start", "--set", "train.min_pairs=100").returncode == 1
+    assert run.command("start", *NO_TRAINING).returncode == 1
     run_sql(run, "UPDATE alembic_version SET version_num = '0000'")
     refused(run.command("start"), 1, "at revision 0000")
     refused(run.command("status"), 1, "at revision 0000")
@@ -341,11 +362,3 @@ def test_a_port_in_use_is_named(make_run: MakeRun) -> None:
         port = taken.getsockname()[1]
         done = run.command("start", "--set", f"engine.port={port}", "--set", "daemon.engine_restarts=0")
     refused(done, 1, f"port {port}", "engine.port")
-
-
-def test_a_damaged_checkpoint_is_refused(make_run: MakeRun) -> None:
-    run = make_run()
-    finish(run)
-    weights = run.directory / "models" / "M_2" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-10])
-    refused(run.command("start", "--iterations", "2"), 2, "M_2", "not intact")
