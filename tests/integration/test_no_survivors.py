@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -78,8 +79,8 @@ class Tree:
     """A parent and everything below it, watched by file descriptors that survive the reuse of an id."""
 
     def __init__(self, parent: int) -> None:
-        root = psutil.Process(parent)
-        self.below = root.children(recursive=True)
+        self.root = psutil.Process(parent)
+        self.below = self.root.children(recursive=True)
         self._fds = {os.pidfd_open(process.pid): " ".join(process.cmdline()) for process in self.below}
 
     def named(self, part: str) -> int:
@@ -87,9 +88,10 @@ class Tree:
         return next(process.pid for process in self.below if part in " ".join(process.cmdline()))
 
     def segments(self) -> set[str]:
-        """Names of the shared memory that the processes have mapped."""
+        """Names of the shared memory that the processes have mapped, without what is unlinked already."""
         maps = [Path(f"/proc/{process.pid}/maps").read_text() for process in self.below]
-        return set(re.findall(r"/dev/shm/((?:psm_|sem\.mp-)\S+)", "\n".join(maps)))
+        names = re.findall(r"/dev/shm/((?:psm_|sem\.mp-)\S+)$", "\n".join(maps), re.MULTILINE)
+        return set(names) & shared_memory()
 
     def survivors(self) -> list[str]:
         """Command lines of what still lives after the deadline."""
@@ -103,7 +105,9 @@ class Tree:
             return [self._fds[int(fd)] for fd in selector.get_map()]
 
     def close(self) -> None:
-        """End what is left and drop the descriptors."""
+        """End what is left, parent first, and drop the descriptors."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.root.kill()
         for fd in self._fds:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
@@ -142,9 +146,8 @@ def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Pa
     parent = start(SERVE, settings.model_dump_json(), str(model), str(tmp_path / "logs"))
     tree = Tree(parent.pid)
     yield parent, tree
-    parent.kill()
-    parent.communicate()
     tree.close()
+    parent.communicate()
 
 
 def test_nothing_outlives_a_killed_parent(serving: tuple[Parent, Tree]) -> None:
@@ -169,16 +172,14 @@ def test_vllm_leaves_no_shared_memory(tmp_path: Path, way: str) -> None:
     settings = EngineSettings(type="vllm", max_model_len=256, max_num_seqs=4, cpu_kv_cache_gib=1, memory=0.3)
     model = make_tiny_model(tmp_path / "model")
     parent = start(SERVE, settings.model_dump_json(), str(model), str(tmp_path / "logs"), way)
-    tree = Tree(parent.pid)
-    segments = tree.segments()
-    assert segments <= shared_memory()
-    assert segments
-    if way == "kill":
-        parent.kill()
-    parent.communicate("go\n", timeout=DEADLINE_S)
-    assert tree.survivors() == []
-    assert not segments & shared_memory()
-    tree.close()
+    with closing(Tree(parent.pid)) as tree:
+        segments = tree.segments()
+        assert segments
+        if way == "kill":
+            parent.kill()
+        parent.communicate("go\n", timeout=DEADLINE_S)
+        assert tree.survivors() == []
+        assert not segments & shared_memory()
 
 
 @pytest.mark.parametrize("way", ["kill", "parent", "guard"])
@@ -186,12 +187,11 @@ def test_shared_memory_of_a_killed_child_is_given_back(tmp_path: Path, way: str)
     log = tmp_path / "child.log"
     parent = start(SPAWN, HOLD_SHARED_MEMORY, str(log), way)
     segment = log.read_text().split()[1]
-    tree = Tree(parent.pid)
-    if way == "parent":
-        parent.kill()
-    if way == "guard":
-        os.kill(tree.named("selfreward.guard"), signal.SIGKILL)
-    parent.communicate("go\n", timeout=DEADLINE_S)
-    assert tree.survivors() == []
-    assert segment not in shared_memory()
-    tree.close()
+    with closing(Tree(parent.pid)) as tree:
+        if way == "parent":
+            parent.kill()
+        if way == "guard":
+            os.kill(tree.named("selfreward.guard"), signal.SIGKILL)
+        parent.communicate("go\n", timeout=DEADLINE_S)
+        assert tree.survivors() == []
+        assert segment not in shared_memory()
