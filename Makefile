@@ -9,6 +9,8 @@ EXTRAS   := train,$(BUILD),demo,postgres,web,dev
 STAMP    := $(VENV)/installed-$(BUILD)
 # uv does not read pip's settings; hand it the one that matters for wheels on disk.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Like pip, trust what the machine trusts: a registry may stand behind a proxy with a certificate of its own.
+export UV_SYSTEM_CERTS ?= 1
 # The CPU build of torch comes from wheels on disk where there are some, else from PyTorch's own index.
 TORCH    := $(if $(filter cpu,$(BUILD)),$(if $(UV_FIND_LINKS),,--torch-backend cpu),)
 
