@@ -14,6 +14,9 @@ export UV_SYSTEM_CERTS ?= 1
 # The CPU build of torch comes from wheels on disk where there are some, else from PyTorch's own index.
 TORCH    := $(if $(filter cpu,$(BUILD)),$(if $(UV_FIND_LINKS),,--torch-backend cpu),)
 
+# Every trainer and engine is a process of its own: without cached bytecode each compiles torch anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: all demo test lint bench clean setup
 
 all: lint test
