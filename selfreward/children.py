@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -35,16 +34,6 @@ class Child:
         """Exit status of the command: 0, its code, or 128 + the signal that ended it."""
         return await asyncio.shield(self._exit)
 
-    async def stop(self, grace_s: float = 10) -> int:
-        """SIGTERM to the group, SIGKILL to whatever is left after `grace_s` seconds."""
-        if self.running:
-            self._signal_group(signal.SIGTERM)
-            try:
-                return await asyncio.wait_for(self.wait(), grace_s)
-            except TimeoutError:
-                self.kill()
-        return await self.wait()
-
     def kill(self) -> None:
         """SIGKILL to everything below the guard, then to the guard."""
         if self.running:
@@ -64,12 +53,6 @@ class Child:
         # The guard itself was killed. What had detached from its group is known by the mark alone.
         kill_marked(self._mark)
         return 128 - code
-
-    def _signal_group(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
 
 
 def spawn(argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> Child:

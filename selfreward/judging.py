@@ -2,9 +2,6 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable
-from fractions import Fraction
-from statistics import mean
 
 from selfreward.types import JudgementStatus
 
@@ -65,14 +62,6 @@ def parse_score(text: str) -> Reading:
         return _read(found["number"], rest, alone="\n" in found["gap"])
     bare = _BARE.fullmatch(text.rstrip().rpartition("\n")[2].strip())
     return _read(bare["number"], bare["rest"], alone=True) if bare else (JudgementStatus.UNREADABLE, None)
-
-
-def mean_score(scores: Iterable[float]) -> float:
-    """Mean of the scores, rounded once, so that their order cannot change it.
-
-    Scores are taken as the decimals they were written as. Raises StatisticsError when there are none.
-    """
-    return float(mean(Fraction(str(score)) for score in scores))
 
 
 def _read(number: str, rest: str, alone: bool) -> Reading:

@@ -3,13 +3,12 @@
 import math
 import re
 import time
-from statistics import StatisticsError
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreward.judging import GUIDED_REGEX, mean_score, parse_score
+from selfreward.judging import GUIDED_REGEX, parse_score
 from selfreward.types import JudgementStatus
 
 READ, UNREADABLE, OUT_OF_RANGE = (
@@ -200,17 +199,3 @@ def test_the_guided_shape() -> None:
     assert not re.fullmatch(GUIDED_REGEX, "Good.\nScore: 3")
     assert not re.fullmatch(GUIDED_REGEX, good.replace("3", "6"))
     assert not re.fullmatch(GUIDED_REGEX, good + "\n")
-
-
-def test_mean_score() -> None:
-    assert mean_score([4, 4, 5]) == 13 / 3
-    assert mean_score([4.1, 4.2, 4.3]) == 4.2
-    assert isinstance(mean_score([4, 4]), float)
-    with pytest.raises(StatisticsError):
-        mean_score([])
-
-
-@given(st.lists(st.floats(0, 5), min_size=1).flatmap(lambda xs: st.tuples(st.just(xs), st.permutations(xs))))
-def test_mean_score_does_not_depend_on_order(both: tuple[list[float], list[float]]) -> None:
-    assert mean_score(both[0]) == mean_score(both[1])
-    assert min(both[0]) <= mean_score(both[0]) <= max(both[0])

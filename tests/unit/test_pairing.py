@@ -1,6 +1,8 @@
 """Preference pairs: which are drawn, which are not and why, whatever the order of the candidates."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from random import Random
 
 import pytest
@@ -8,9 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward.config import PairSettings
-from selfreward.judging import mean_score
 from selfreward.pairing import RULES, decide, draw_pairs
 from selfreward.types import CandidateStatus, PairOutcome, ScoredCandidate, ScoredPrompt
+
+
+def mean_score(scores: Sequence[float]) -> float:
+    """Mean of the decimals as they were written, rounded once."""
+    return float(sum(Fraction(str(score)) for score in scores) / len(scores))
+
 
 BEST_WORST = PairSettings()
 STATUSES = st.sampled_from(
