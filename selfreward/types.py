@@ -7,14 +7,28 @@ from typing import Any
 
 
 class StageName(StrEnum):
-    """The steps of one iteration, in the order in which they first run."""
+    """The steps of one iteration. Iteration 0, the bootstrap, has BASELINE and SELECT of its own."""
 
-    BOOTSTRAP = "bootstrap"
+    BASELINE = "baseline"
+    """SFT of M_0 on instruction examples: the SFT baseline, which judges for the paper's EFT."""
     SELF_INSTRUCT = "self_instruct"
     SAMPLE = "sample"
     JUDGE = "judge"
+    ANSWER_HELD_OUT = "answer_held_out"
+    """M_t answers the held-out prompts."""
+    JUDGE_HELD_OUT = "judge_held_out"
+    """M_t judges the held-out replies that people have ranked."""
+    COMPARE = "compare"
+    """M_t compares its held-out answers with those of earlier checkpoints."""
+    COMPARE_INDEPENDENT = "compare_independent"
+    """The same comparisons by a judge that is not of this run."""
     EVALUATE = "evaluate"
+    """Figures with intervals from all of that."""
+    SELECT = "select"
+    """Which examples M_1 is trained on."""
     PAIR = "pair"
+    CHECK = "check"
+    """The health gates, before anything is trained."""
     TRAIN = "train"
 
 
@@ -92,6 +106,100 @@ class PairOutcome(StrEnum):
     """Does not fit `train.max_length`; truncating would eat the response."""
 
 
+class Split(StrEnum):
+    """What a seed may be used for."""
+
+    TRAIN = "train"
+    HELD_OUT = "held_out"
+    """Only for measuring: never shown, answered or judged in training."""
+
+
+class ExampleKind(StrEnum):
+    """What an example of the bootstrap teaches (arXiv 2401.10020, section 2.1)."""
+
+    IFT = "ift"
+    """Instruction fine-tuning: to answer a prompt."""
+    EFT = "eft"
+    """Evaluation fine-tuning: to judge a reply."""
+
+
+class DropReason(StrEnum):
+    """Why an example of the bootstrap is not trained on."""
+
+    TOO_LONG = "too_long"
+    """Longer than `bootstrap.sft.max_length` tokens; cutting would eat the completion."""
+    UNREADABLE = "unreadable"
+    """The baseline's judgements of this prompt's replies cannot all be read."""
+    DISAGREES = "disagrees"
+    """The baseline's scores are not in the order in which people ranked the replies."""
+    COMMON_SCORE = "common_score"
+    """Thinned out: too many examples have this score."""
+    SURPLUS = "surplus"
+    """More than `bootstrap.max_ift` or `bootstrap.max_eft`."""
+
+
+class Verdict(StrEnum):
+    """Which of two answers a judge prefers, in the order in which it saw them."""
+
+    FIRST = "first"
+    SECOND = "second"
+
+
+class Suite(StrEnum):
+    """What an evaluation looked at."""
+
+    JUDGE = "judge"
+    """The checkpoint as a judge, against human ranks."""
+    ASSISTANT = "assistant"
+    """The checkpoint as an assistant; comparisons judged by itself."""
+    INDEPENDENT = "assistant_independent"
+    """The same comparisons, judged by a judge that is not of this run."""
+
+
+class Metric(StrEnum):
+    """What an evaluation measured. Shares and accuracies are from 0 to 1."""
+
+    READABLE_SHARE = "readable_share"
+    PAIRWISE_ACCURACY = "pairwise_accuracy"
+    FIVE_BEST = "five_best"
+    EXACT_MATCH = "exact_match"
+    SPEARMAN = "spearman"
+    KENDALL = "kendall"
+    TIE_SHARE = "tie_share"
+    INJECTION_SHARE = "injection_share"
+    AGREEMENT_PREVIOUS = "agreement_previous"
+    WIN_RATE_PREVIOUS = "win_rate_previous"
+    WIN_RATE_FIRST = "win_rate_first"
+    MEAN_LENGTH = "mean_length"
+    TRUNCATED_SHARE = "truncated_share"
+    EMPTY_SHARE = "empty_share"
+    DISTINCT_2 = "distinct_2"
+
+
+class Gate(StrEnum):
+    """What is looked at before M_{t+1} is trained."""
+
+    READABLE_SHARE = "readable_share"
+    ONE_SCORE_SHARE = "one_score_share"
+    TIE_SHARE = "tie_share"
+    SPREAD = "spread"
+    LENGTH_CORRELATION = "length_correlation"
+    LENGTH_GROWTH = "length_growth"
+    JUDGE_ACCURACY = "judge_accuracy"
+
+
+class GateState(StrEnum):
+    """What a gate found."""
+
+    OK = "ok"
+    WARN = "warn"
+    PAUSE = "pause"
+    ACCEPTED = "accepted"
+    """It paused the daemon, and a user let it go on."""
+    SKIPPED = "skipped"
+    """There was nothing to measure."""
+
+
 class CheckpointKind(StrEnum):
     """What made a checkpoint."""
 
@@ -109,13 +217,31 @@ class ControlAction(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RankedReply:
+    """One of several replies to a seed that people have put in order."""
+
+    text: str
+    rank: int
+    """0 is the best. Two replies of one prompt may share a rank."""
+    score: float | None = None
+    """0–5 by the judge's rubric, where the seed brings one."""
+    justification: str | None = None
+    """Why that score, where the seed brings one. Without the `Score:` line."""
+    canary_of: int | None = None
+    """Position of the reply that this one repeats with an order to the judge added; None for a real one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Seed:
-    """A human-written instruction with, where there is one, a good answer to it."""
+    """A human-written instruction with, where there are any, a good answer and ranked replies to it."""
 
     instruction: str
     answer: str | None = None
     origin: str = ""
     """The file it came from."""
+    split: Split = Split.TRAIN
+    replies: tuple[RankedReply, ...] = ()
+    """Best first; at least two of different rank when there are any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +254,20 @@ class Completion:
     token_count: int
     mean_logprob: float | None
     """Mean log-probability of the generated tokens in nats; None when the server sent none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How likely each of a few one-token continuations was."""
+
+    probabilities: tuple[float, ...]
+    """One for each choice, in order, over the whole vocabulary: they need not add up to 1."""
+    token_count: int = 1
+
+    @property
+    def lost_mass(self) -> float:
+        """Probability of everything that was no choice."""
+        return max(0.0, 1.0 - sum(self.probabilities))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +381,62 @@ class NewJudgement:
     score: float | None
     token_count: int
     finish_reason: str
+    probabilities: tuple[float, ...] | None = None
+    """P(0) … P(5) at the place of the score, when the score is an expectation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedReply:
+    """A ranked reply of one prompt with the readable scores one judge gave it: what a judge is measured on."""
+
+    reply_id: int
+    prompt_id: int
+    rank: int
+    length: int
+    """Characters."""
+    scores: tuple[float, ...]
+    """0–5 each, in sample order; empty when none was readable."""
+    samples: int
+    """Judgements asked for, readable or not."""
+    canary_of: int | None = None
+    """Id of the reply that this one repeats with an order to the judge added."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two answers to one prompt, shown in both orders. None where the reply could not be read."""
+
+    prompt_id: int
+    shown_first: Verdict | None
+    """The verdict when the answer under test was shown first."""
+    shown_second: Verdict | None
+    """The verdict when it was shown second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRow:
+    """One figure of one checkpoint, with its 95% interval. `value` is None when nothing could be measured."""
+
+    checkpoint: str
+    suite: Suite
+    metric: Metric
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Items it was measured on: replies, pairs, prompts or answers, as the metric has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """What one gate found in one iteration."""
+
+    gate: Gate
+    state: GateState
+    value: float | None
+    limit: float | None
+    message: str
+    """The finding and what to try, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
