@@ -387,7 +387,7 @@ class NewJudgement:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedReply:
-    """A ranked reply of one prompt with the readable scores one judge gave it: what a judge is measured on."""
+    """A ranked reply with the readable scores one judge gave it: what a judge is measured on."""
 
     reply_id: int
     prompt_id: int
