@@ -8,13 +8,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from selfreward.errors import BadInput
 from selfreward.resources import presets_dir
+from selfreward.types import Gate
 
 SETTINGS_FILE = "selfreward.toml"
 ENV_PREFIX = "SELFREWARD_"
@@ -74,8 +75,10 @@ class EngineSettings(Section):
 class SeedSettings(Section):
     """The human-written instructions that everything starts from."""
 
-    files: tuple[str, ...] = ("builtin",)
-    """`builtin`, a JSONL of {"instruction", "answer"}, or OpenAssistant trees; .gz too."""
+    files: tuple[str, ...] = ("builtin", "builtin:ranked")
+    """`builtin`, `builtin:ranked`, `hub:OpenAssistant/oasst1`, files: JSONL, OpenAssistant trees, Parquet."""
+    held_out: float = Field(default=0.33, ge=0, le=1)
+    """Share of the seeds with ranked replies that is kept for measuring, where a file does not say which."""
 
 
 class SamplingSettings(Section):
@@ -150,6 +153,9 @@ class JudgeSettings(SamplingSettings):
     """Longest judgement in tokens."""
     samples: int = Field(default=3, ge=1)
     """K: judgements per answer, averaged."""
+    score: Literal["sampled", "expected", "direct"] = "sampled"
+    """`sampled`: the number the judge wrote; `expected`: Σ s·P(s) at the place where it wrote it;
+    `direct`: Σ s·P(s) without a justification, one judgement an answer."""
     guided: bool = False
     """Force the judgement's format (a sentence, then `Score: 0–5`), for models that cannot keep to it."""
     template: str = "judge_rubric.jinja"
@@ -184,11 +190,9 @@ class LoraSettings(Section):
     """Which layers get adapters: `all-linear`, or names with commas between them."""
 
 
-class TrainSettings(Section):
-    """DPO of M_t on its own pairs (arXiv 2305.18290), in a child process with TRL."""
+class TrainerSettings(Section):
+    """What every training has: rates, batches, length, precision."""
 
-    beta: float = Field(default=0.1, gt=0)
-    """Strength of the pull to the reference model M_t."""
     learning_rate: float = Field(default=1e-6, gt=0)
     """Peak learning rate."""
     final_learning_rate: float = Field(default=1e-7, ge=0)
@@ -198,13 +202,13 @@ class TrainSettings(Section):
     warmup_ratio: float = Field(default=0.0, ge=0, lt=1)
     """Share of the steps spent rising to the peak."""
     batch_size: int = Field(default=16, ge=1)
-    """Pairs per optimiser step."""
+    """Pairs or examples per optimiser step."""
     micro_batch_size: int = Field(default=4, ge=1)
-    """Pairs held in memory at once; gradients are accumulated up to batch_size."""
+    """Pairs or examples held in memory at once; gradients are accumulated up to batch_size."""
     epochs: int = Field(default=1, ge=1)
-    """Passes over the pairs."""
+    """Passes over the data."""
     max_length: int = Field(default=2048, ge=64)
-    """Longest prompt + response in tokens. Longer pairs are dropped before and counted, never cut."""
+    """Longest prompt + response in tokens. What is longer is dropped before and counted, never cut."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout in the model while training, where its architecture has any."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -215,15 +219,13 @@ class TrainSettings(Section):
     """Compute in bfloat16. Unset: yes where the GPU supports it; on CPU, yes with AMX or AVX-512 bf16."""
     gradient_checkpointing: bool = False
     """Trade a third more compute for memory."""
-    min_pairs: int = Field(default=1, ge=1)
-    """Fewer pairs than this stop the loop: M_t stays and nothing is trained."""
     lora: LoraSettings = LoraSettings()
     """Adapter settings."""
     report_to: tuple[str, ...] = ()
     """Trackers passed on to the trainer: tensorboard, wandb, mlflow, trackio."""
 
     @model_validator(mode="after")
-    def _rates_fall(self) -> "TrainSettings":
+    def _rates_fall(self) -> Self:
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate} is above learning_rate {self.learning_rate}"
@@ -231,12 +233,110 @@ class TrainSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _micro_batch_divides_batch(self) -> "TrainSettings":
+    def _micro_batch_divides_batch(self) -> Self:
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
             )
         return self
+
+
+class SftSettings(TrainerSettings):
+    """SFT of M_0 in a child process with TRL; the loss is on the replies only."""
+
+    learning_rate: float = Field(default=5.5e-6, gt=0)
+    """Peak learning rate."""
+    final_learning_rate: float = Field(default=1.1e-6, ge=0)
+    """Learning rate at the last step."""
+
+
+class BootstrapSettings(Section):
+    """Iteration 0: M_0 → M_1 by SFT on instruction (IFT) and judging (EFT) examples (arXiv 2401.10020)."""
+
+    mode: Literal["none", "sft"] = "none"
+    """`none`: `model` is M_1 already, an instruct model that can judge; `sft`: it is M_0 and is trained."""
+    eft: Literal["judged", "seeds", "none"] = "judged"
+    """`judged`: the SFT baseline judges ranked replies; what agrees with people is kept, as in the paper.
+    `seeds`: the seeds' own judgements, made from ranks where they bring none. `none`: no judging examples."""
+    samples: int = Field(default=3, ge=1)
+    """`judged`: tries the baseline has at a prompt's replies; the first that agrees with people is kept."""
+    max_common_share: float = Field(default=0.4, gt=0, le=1)
+    """`judged`: examples of one score are thinned out until they are at most this share."""
+    max_ift: int = Field(default=3200, ge=0)
+    """Most instruction examples."""
+    max_eft: int = Field(default=1775, ge=0)
+    """Most judging examples."""
+    sft: SftSettings = SftSettings()
+    """How to train."""
+
+
+class IndependentJudgeSettings(Section):
+    """A judge that is not of this run, for the same comparisons."""
+
+    model: str = ""
+    """Unset: none. A local model or hub id that the engine serves, or the model's name at `url`."""
+    url: str = ""
+    """Base URL of an OpenAI-compatible endpoint, without /v1; unset: the engine serves `model`."""
+    api_key_env: str = ""
+    """Environment variable that holds the endpoint's key."""
+
+
+class EvaluationSettings(SamplingSettings):
+    """Measuring every M_t on held-out seeds: as a judge against human ranks, and as an assistant."""
+
+    enabled: bool = True
+    """Measure each checkpoint."""
+    prompts: int = Field(default=50, ge=0)
+    """Held-out prompts that are answered and compared."""
+    replies: int = Field(default=200, ge=0)
+    """Held-out ranked replies that are judged, canaries aside; whole prompts, up to this many replies."""
+    samples: int = Field(default=1, ge=1)
+    """Judgements of each of them."""
+    compare: bool = True
+    """Compare answers with those of M_{t-1} and M_1, each pair in both orders."""
+    template: str = "compare.jinja"
+    """Template of a comparison, in prompts/ or a path from the run's directory."""
+    independent: IndependentJudgeSettings = IndependentJudgeSettings()
+    """A judge of another kind."""
+
+
+class GateSettings(Section):
+    """What must hold before M_{t+1} is trained; else the daemon warns or pauses."""
+
+    enabled: bool = True
+    """Look at all."""
+    min_readable_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the judgements that can be read."""
+    max_one_score_share: float = Field(default=0.95, ge=0, le=1)
+    """Share of the judgements that give the commonest score."""
+    max_tie_share: float = Field(default=0.9, ge=0, le=1)
+    """Share of the prompts whose candidates all have the same mean score."""
+    min_spread: float = Field(default=0.1, ge=0, le=5)
+    """Mean distance, within a prompt, between its best and its worst mean score."""
+    max_length_correlation: float = Field(default=0.8, ge=-1, le=1)
+    """Correlation of score and length within prompts."""
+    max_length_growth: float = Field(default=2.5, gt=0)
+    """Mean length of held-out answers against those of M_1."""
+    judge_accuracy: bool = True
+    """Pairwise accuracy on held-out ranks must not fall below the interval of M_1's."""
+    min_items: int = Field(default=8, ge=1)
+    """With fewer items than this a gate says nothing."""
+    pause: tuple[Gate, ...] = (
+        Gate.READABLE_SHARE,
+        Gate.ONE_SCORE_SHARE,
+        Gate.TIE_SHARE,
+        Gate.JUDGE_ACCURACY,
+    )
+    """Gates that pause the daemon; the others warn."""
+
+
+class TrainSettings(TrainerSettings):
+    """DPO of M_t on its own pairs (arXiv 2305.18290), in a child process with TRL."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the pull to the reference model M_t."""
+    min_pairs: int = Field(default=1, ge=1)
+    """Fewer pairs than this stop the loop: M_t stays and nothing is trained."""
 
 
 class DaemonSettings(Section):
@@ -275,7 +375,8 @@ class Settings(Section):
     name: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     """The run's name: lower-case letters, digits, - and _."""
     model: str = Field(default="", min_length=0)
-    """M_1: a local directory, a hub id (org/name), or a GGUF in a Python package (pkg:name/file.gguf)."""
+    """M_0 (M_1 with bootstrap = "none"): a local directory, a hub id (org/name), or a GGUF in a Python
+    package (pkg:name/file.gguf)."""
     iterations: int = Field(default=0, ge=0)
     """Stop when this many iterations are done; 0 goes on until stopped."""
     seed: int = 0
@@ -288,7 +389,16 @@ class Settings(Section):
     judge: JudgeSettings = JudgeSettings()
     pair: PairSettings = PairSettings()
     train: TrainSettings = TrainSettings()
+    bootstrap: BootstrapSettings = BootstrapSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    gates: GateSettings = GateSettings()
     daemon: DaemonSettings = DaemonSettings()
+
+    @field_validator("bootstrap", mode="before")
+    @classmethod
+    def _bootstrap_in_a_word(cls, value: Any) -> Any:
+        """`bootstrap = "none"` is short for `bootstrap.mode = "none"`."""
+        return {"mode": value} if isinstance(value, str) else value
 
     def digest(self) -> str:
         """sha256 of the canonical JSON: the key under which the settings are stored."""
