@@ -1,5 +1,6 @@
 """The vocabulary of the system: what a row, a reply and a decision are. Frozen, keyword-only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -383,6 +384,108 @@ class NewJudgement:
     finish_reason: str
     probabilities: tuple[float, ...] | None = None
     """P(0) … P(5) at the place of the score, when the score is an expectation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewReplyJudgement:
+    """A judgement of a ranked reply, ready to be stored."""
+
+    reply_id: int
+    sample: int
+    raw_text: str
+    status: JudgementStatus
+    score: float | None
+    token_count: int
+    finish_reason: str
+    probabilities: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredReply:
+    """A ranked reply as it is stored."""
+
+    id: int
+    position: int
+    text: str
+    rank: int
+    score: float | None
+    justification: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedPrompt:
+    """A seed with its ranked replies, best first and canaries left out."""
+
+    id: int
+    text: str
+    reference: str | None
+    replies: tuple[StoredReply, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredReading:
+    """A readable judgement of a ranked reply, as it is stored."""
+
+    id: int
+    sample: int
+    raw_text: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewExample:
+    """An example of the bootstrap, kept unless there is a reason to drop it."""
+
+    kind: ExampleKind
+    prompt_id: int
+    input: str
+    completion: str
+    position: int = 0
+    reply_id: int | None = None
+    reply_judgement_id: int | None = None
+    score: float | None = None
+    drop_reason: DropReason | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingExample:
+    """An example with its id, as the trainer needs it."""
+
+    example_id: int
+    input: str
+    completion: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonTask:
+    """An answer to compare. `missing` are (answer shown first, answer shown second) by id."""
+
+    id: int
+    prompt_text: str
+    texts: Mapping[int, str]
+    """Its own text and its opponents', by answer id."""
+    missing: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewComparison:
+    """The outcome of a comparison in one order, ready to be stored."""
+
+    first_id: int
+    second_id: int
+    verdict: Verdict | None
+    probability_first: float | None
+    raw_text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerRow:
+    """A checkpoint's answer to a held-out prompt."""
+
+    prompt_id: int
+    prompt: str
+    text: str
+    status: CandidateStatus
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from selfreward.store.schema import Lease
 
 BUSY_TIMEOUT_MS = 30_000
 READ = {"selfreward_read": True}
+REBUILD = {"selfreward_rebuild": True}
 
 
 class Database:
@@ -54,9 +55,28 @@ class Database:
         except OperationalError as error:
             raise explain(error, self.url) from error
 
+    @contextmanager
+    def migrate(self) -> Iterator[Connection]:
+        """A write transaction in which tables can be rebuilt; foreign keys are checked at its end.
+
+        SQLite changes a column by copying its table, and dropping the old one would break the references
+        to it: they are off meanwhile, as SQLite's own procedure for this has it.
+        """
+        with self._writing, self.engine.connect().execution_options(**REBUILD) as connection:
+            try:
+                with connection.begin():
+                    yield connection
+                    self._check_references(connection)
+            finally:
+                connection.invalidate()  # not back to the pool: its foreign keys are off
+
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+    def _check_references(self, connection: Connection) -> None:
+        if self.is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+            raise StoreError(f"the migration would break {len(broken)} references: {broken[:3]}")
 
     def _check_fence(self, connection: Connection) -> None:
         if self.fence is None:
@@ -121,7 +141,10 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     """Writers queue at BEGIN, where waiting is safe, and not at their first write, where it deadlocks."""
-    reading = connection.get_execution_options().get("selfreward_read")
+    options = connection.get_execution_options()
+    if options.get("selfreward_rebuild"):
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+    reading = options.get("selfreward_read")
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 

@@ -38,7 +38,7 @@ def upgrade(database: Database) -> None:
 
     if database.is_sqlite:
         Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
-    with database.write() as connection:
+    with database.migrate() as connection:
         command.upgrade(_config(connection), "head")
 
 
