@@ -1,0 +1,86 @@
+"""Commands that look: SQL on the rows, what is installed, the database's schema."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreward.cli.options import Dir, Json, open_store, settings_of
+from selfreward.errors import ExitCode
+
+commands = typer.Typer()
+database = typer.Typer(help="The database's schema.", no_args_is_help=True)
+commands.add_typer(database, name="db")
+
+
+@commands.command()
+def query(
+    sql: Annotated[str | None, typer.Argument(help="One SELECT.")] = None,
+    directory: Dir = Path(),
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    tables: Annotated[bool, typer.Option("--tables", help="List the tables and views.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Most rows to print.")] = 1000,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Most seconds the query may take.")] = 30,
+) -> None:
+    """Run one SQL query on the run's database. It can read everything and change nothing.
+
+    Examples:
+
+        selfreward query "select t, prompts, pairs from iteration_summary"
+
+        selfreward query --csv "select score, count(*) from judgement group by score" > scores.csv
+    """
+    from selfreward import tabular
+    from selfreward.store.readonly import QueryResult, relations, run_query
+
+    settings = settings_of(directory)
+    store = open_store(settings, directory)
+    if tables or sql is None:
+        rows = tuple(relations(store.database))
+        result = QueryResult(columns=("name", "kind"), rows=rows, truncated=False)
+    else:
+        result = run_query(store.database, sql, max_rows=limit, timeout_s=timeout)
+    printer = tabular.print_json if as_json else tabular.print_csv if as_csv else tabular.print_table
+    printer(result)
+    if result.truncated:
+        print(f"only the first {limit} rows are shown: give --limit for more", file=sys.stderr)
+
+
+@commands.command()
+def doctor(
+    directory: Dir = Path(),
+    as_json: Json = False,
+) -> None:
+    """What is installed and there, what will be used, and what is missing with the command that helps."""
+    from selfreward import doctor as check
+
+    findings = check.examine(directory)
+    if as_json:
+        print(json.dumps([check.as_json(finding) for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        check.show(findings)
+    if any(finding.level == "missing" for finding in findings):
+        raise typer.Exit(int(ExitCode.FAILED))
+
+
+@database.command("upgrade")
+def db_upgrade(directory: Dir = Path()) -> None:
+    """Make the database, or bring it to the schema of this version."""
+    from selfreward.store.migrate import current_revision, upgrade
+
+    store = open_store(settings_of(directory), directory, check=False)
+    before = current_revision(store.database)
+    upgrade(store.database)
+    print(f"revision {before or 'none'} → {current_revision(store.database)}")
+
+
+@database.command("current")
+def db_current(directory: Dir = Path()) -> None:
+    """The database's revision, and the one this version needs."""
+    from selfreward.store.migrate import current_revision, head_revision
+
+    store = open_store(settings_of(directory), directory, check=False)
+    print(f"revision {current_revision(store.database) or 'none'}, this version needs {head_revision()}")

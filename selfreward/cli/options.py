@@ -1,0 +1,49 @@
+"""What the commands share: their common options, and the way from a directory to settings, store and run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from selfreward.errors import BadInput
+
+if TYPE_CHECKING:
+    from selfreward.config import Settings
+    from selfreward.store import Store
+    from selfreward.types import RunRow
+
+Dir = Annotated[Path, typer.Option("--dir", "-d", help="The run's directory.", show_default="here")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.beta=0.2 (repeatable)."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def settings_of(directory: Path, overrides: list[str] | None = None) -> "Settings":
+    """The settings of the run in `directory`. Raises BadInput with file and line of what cannot be used."""
+    from selfreward.config import load_settings
+
+    return load_settings(directory, overrides or ())
+
+
+def open_store(settings: "Settings", directory: Path, check: bool = True) -> "Store":
+    """The run's database; with `check`, refused unless its schema is the one that this version knows."""
+    from selfreward.store import Store
+
+    door = Store.open if check else Store
+    return door(settings.database.url, directory)
+
+
+def find_run(store: "Store", settings: "Settings") -> "RunRow":
+    """The run that the settings name. Raises BadInput with the names that are there."""
+    run = store.runs.find(settings.name)
+    if run is None:
+        known = ", ".join(store.runs.names()) or "none yet"
+        raise BadInput(f"there is no run {settings.name!r} in this database", f"Runs: {known}.")
+    return run
+
+
+def dir_option(directory: Path) -> str:
+    """How a command for the user to type names the run's directory: not at all where it is this one."""
+    return "" if directory == Path() else f" --dir {directory}"

@@ -1,0 +1,140 @@
+"""Commands that make a run, start its daemon and talk to it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfreward.cli.options import Dir, Json, Set, dir_option, find_run, open_store, settings_of
+from selfreward.errors import BadInput, NotRunning
+
+commands = typer.Typer()
+
+
+@commands.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where the run will live.")] = Path(),
+    preset: Annotated[str, typer.Option(help="Settings to start from: demo, paper or default.")] = "default",
+    model: Annotated[
+        str | None,
+        typer.Option(help="M_1: a directory, org/name, pkg:package/file.gguf, or `demo`."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a settings file that is there.")] = False,
+) -> None:
+    """Write a commented settings file.
+
+    Examples:
+
+        selfreward init --preset demo
+
+        selfreward init runs/llama --preset paper --model meta-llama/Llama-3.2-1B-Instruct
+    """
+    from selfreward.config import SETTINGS_FILE, load_preset, render_settings
+
+    values = {} if preset == "default" else load_preset(preset)
+    if model is not None:
+        values["model"] = load_preset("demo")["model"] if model == "demo" else model
+    if not values.get("model"):
+        raise BadInput(
+            f"preset {preset!r} names no model",
+            "Say which: --model DIRECTORY, --model org/name, or --model demo for the small one.",
+        )
+    path = directory / SETTINGS_FILE
+    if path.exists() and not force:
+        raise BadInput(f"{path} is there already", "Edit it, or replace it with --force.")
+    directory.mkdir(parents=True, exist_ok=True)
+    header = (
+        f"Settings of one run, from the preset '{preset}'. Start it with: selfreward start\n"
+        "Any of them can be overridden: --set train.beta=0.2, or SELFREWARD_TRAIN__BETA=0.2"
+    )
+    path.write_text(render_settings(values, header), encoding="utf-8")
+    print(f"wrote {path}")
+    print(f"next: selfreward start{dir_option(directory)}")
+
+
+@commands.command()
+def start(
+    directory: Dir = Path(),
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=0, help="Go on until this many iterations are done (done ones count); 0: no end."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Start the daemon. It goes on from whatever the directory holds.
+
+    Ctrl-C (or SIGTERM) finishes what is in flight and leaves; a second one leaves at once. Either
+    way, and after kill -9 too, the next start goes on from the last committed row.
+
+    Examples:
+
+        selfreward start --dir runs/demo
+
+        selfreward start --iterations 3 --set train.beta=0.2
+
+        selfreward start --detach && selfreward status --watch
+    """
+    extra = [] if iterations is None else [f"iterations={iterations}"]
+    settings = settings_of(directory, [*(overrides or []), *extra])
+    if detach:
+        from selfreward.background import detach as go
+
+        return go(directory, settings, [*(overrides or []), *extra])
+    from selfreward.foreground import run
+
+    run(directory, settings)
+
+
+@commands.command()
+def status(
+    directory: Dir = Path(),
+    watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Where the run stands: owner, iteration, stages, checkpoints, last events."""
+    from selfreward import status as view
+
+    settings = settings_of(directory)
+    store = open_store(settings, directory)
+    if watch and not as_json:
+        view.watch(store, settings)
+    elif as_json:
+        print(json.dumps(view.as_json(view.gather(store, settings)), indent=2, ensure_ascii=False))
+    else:
+        view.show(view.gather(store, settings))
+
+
+@commands.command()
+def pause(directory: Dir = Path()) -> None:
+    """Ask the running daemon to rest at the next item boundary. The engine's memory is freed."""
+    _ask(directory, "pause")
+
+
+@commands.command()
+def resume(directory: Dir = Path()) -> None:
+    """Ask the resting daemon to go on."""
+    _ask(directory, "resume")
+
+
+@commands.command()
+def stop(directory: Dir = Path()) -> None:
+    """Ask the running daemon to finish what is in flight and leave."""
+    _ask(directory, "stop")
+
+
+def _ask(directory: Path, action: str) -> None:
+    from selfreward.types import ControlAction
+
+    settings = settings_of(directory)
+    store = open_store(settings, directory)
+    run = find_run(store, settings)
+    if not store.leases.running(run.id, settings.daemon.lease_timeout_s):
+        raise NotRunning(
+            f"no daemon is running in {directory.resolve()}",
+            f"Start one: selfreward start{dir_option(directory)}",
+        )
+    store.journal.ask(run.id, ControlAction(action))
+    lease = store.leases.find(run.id)
+    print(f"asked {lease.owner if lease else 'the daemon'} to {action}")

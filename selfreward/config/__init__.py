@@ -1,0 +1,68 @@
+"""Settings: one TOML file per run, parsed into frozen models that know every key they accept.
+
+`settings` is the whole tree; `generation`, `training` and `watching` hold its tables, in the order in
+which the loop uses them; `files` reads and writes them.
+"""
+
+from selfreward.config.files import (
+    SETTINGS_FILE,
+    load_preset,
+    load_settings,
+    parse_settings,
+    preset_names,
+    render_settings,
+)
+from selfreward.config.generation import (
+    EngineSettings,
+    JudgeSettings,
+    PairSettings,
+    SampleSettings,
+    SamplingSettings,
+    SeedSettings,
+    SelfInstructSettings,
+)
+from selfreward.config.section import Scalar, Section
+from selfreward.config.settings import DatabaseSettings, Settings, setting_names
+from selfreward.config.training import (
+    BootstrapSettings,
+    LoraSettings,
+    SftSettings,
+    TrainerSettings,
+    TrainSettings,
+)
+from selfreward.config.watching import (
+    DaemonSettings,
+    EvaluationSettings,
+    GateSettings,
+    IndependentJudgeSettings,
+)
+
+__all__ = [
+    "SETTINGS_FILE",
+    "BootstrapSettings",
+    "DaemonSettings",
+    "DatabaseSettings",
+    "EngineSettings",
+    "EvaluationSettings",
+    "GateSettings",
+    "IndependentJudgeSettings",
+    "JudgeSettings",
+    "LoraSettings",
+    "PairSettings",
+    "SampleSettings",
+    "SamplingSettings",
+    "Scalar",
+    "Section",
+    "SeedSettings",
+    "SelfInstructSettings",
+    "Settings",
+    "SftSettings",
+    "TrainSettings",
+    "TrainerSettings",
+    "load_preset",
+    "load_settings",
+    "parse_settings",
+    "preset_names",
+    "render_settings",
+    "setting_names",
+]
