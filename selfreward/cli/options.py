@@ -1,5 +1,6 @@
 """What the commands share: their common options, and the way from a directory to settings, store and run."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,38 @@ if TYPE_CHECKING:
     from selfreward.store import Store
     from selfreward.types import RunRow
 
-Dir = Annotated[Path, typer.Option("--dir", "-d", help="The run's directory.", show_default="here")]
+RUNS = Path("runs")
+
+
+def _chosen(context: typer.Context, directory: Path) -> Path:
+    """The directory that was named; else this one, or the only one in runs/ when this is none."""
+    from selfreward.config import SETTINGS_FILE
+
+    source = context.get_parameter_source("directory")
+    named = source is not None and source.name != "DEFAULT"
+    if named or context.resilient_parsing or (directory / SETTINGS_FILE).is_file():
+        return directory
+    found = sorted(path.parent for path in RUNS.glob(f"*/{SETTINGS_FILE}"))
+    if len(found) > 1:
+        raise BadInput(
+            f"no {SETTINGS_FILE} here, and several runs in {RUNS}/",
+            "Say which:" + "".join(f"\n{dir_option(path)}" for path in found),
+        )
+    if found:
+        print(f"using {found[0]}", file=sys.stderr)
+    return found[0] if found else directory
+
+
+Dir = Annotated[
+    Path,
+    typer.Option(
+        "--dir",
+        "-d",
+        callback=_chosen,
+        help="The run's directory.",
+        show_default="this one, or the only one in runs/",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.beta=0.2 (repeatable)."),

@@ -174,6 +174,33 @@ def test_db_upgrade_and_current(tmp_path: Path) -> None:
     assert told.strip() == f"revision {revision}, this version needs {revision}"
 
 
+def test_the_only_run_is_used_where_no_directory_is_named(
+    run_dir: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path_factory.mktemp("place")
+    (place / "runs").mkdir()
+    (place / "runs" / "one").symlink_to(run_dir)
+    monkeypatch.chdir(place)
+    done = selfreward("query", "--csv", "select count(*) as n from candidate")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["n", "2"], "using runs/one\n")
+    elsewhere = selfreward("query", "--dir", ".", "select 1")
+    assert elsewhere.returncode == 2 and "no selfreward.toml in ." in elsewhere.stderr
+    monkeypatch.chdir(run_dir)
+    here = selfreward("query", "--csv", "select 1 as n")
+    assert (here.returncode, here.stderr) == (0, "")
+
+
+def test_one_of_several_runs_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    nothing = selfreward("status")
+    assert nothing.returncode == 2 and "no selfreward.toml in ." in nothing.stderr
+    for name in ("b", "a"):
+        selfreward("init", f"runs/{name}", "--preset", "demo")
+    several = selfreward("status")
+    assert several.returncode == 2
+    assert several.stderr.splitlines()[-2:] == [" --dir runs/a", " --dir runs/b"]
+
+
 COMMANDS = ["", "init", "start", "status", "pause", "resume", "stop", "query", "doctor", "db"]
 
 
