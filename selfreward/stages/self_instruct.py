@@ -15,6 +15,7 @@ from selfreward.types import (
     PromptRow,
     PromptStatus,
     RejectReason,
+    Split,
     StageName,
     StageRow,
     WrittenPrompt,
@@ -56,7 +57,8 @@ class SelfInstruct:
         self._seeds = store.prompts.seeds(run_id)
         self._own = store.prompts.written(run_id)
         self._pool = RougePool(self._settings.max_rouge_l)
-        for prompt in (*self._seeds, *self._own):
+        # What is held out is never shown, but what resembles it is turned away: it must stay unseen.
+        for prompt in (*self._seeds, *store.prompts.seeds(run_id, Split.HELD_OUT), *self._own):
             self._pool.add(prompt.id, prompt.text)
         self._accepted, self._written, self._last_draw = store.prompts.tally(place.data_iteration)
         self._asked = self._answered = 0

@@ -83,7 +83,9 @@ class _Listener:
     def _metric(self, event: dict[str, Any]) -> None:
         step, values = event["step"], event["values"]
         points = [MetricPoint(step=step, name=name, value=value) for name, value in values.items()]
-        self._place.store.journal.add_metrics(self._place.iteration.id, self._stage.attempts, points)
+        self._place.store.journal.add_metrics(
+            self._place.iteration.id, self._stage.name, self._stage.attempts, points
+        )
         figures = {label: values[name] for name, label in SHOWN.items() if name in values}
         self._place.reporter.progress(StageName.TRAIN, step, **figures)
 

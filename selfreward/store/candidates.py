@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from selfreward.store.database import Database
-from selfreward.store.rows import AnySelect, insert_new, now
+from selfreward.store.rows import AnySelect, insert_new, insert_one, now
 from selfreward.store.schema import Candidate, ItemFailure, Judge, Judgement, Prompt, Stage
 from selfreward.text import clean, digest
 from selfreward.types import CandidateStatus, CandidateTask, NewCandidate, NewJudgement
@@ -52,7 +52,7 @@ class Candidates:
 
     def judge(
         self,
-        checkpoint_id: int,
+        checkpoint_id: int | None,
         type: str,
         template: str,
         template_digest: str,
@@ -69,10 +69,11 @@ class Candidates:
             "digest": digest(identity),
             "created_at": now(),
         }
-        query = select(Judge.id).where(Judge.checkpoint_id == checkpoint_id, Judge.digest == new["digest"])
+        mine = Judge.checkpoint_id.is_not_distinct_from(checkpoint_id) & (Judge.digest == new["digest"])
         with self._database.write() as connection:
-            insert_new(connection, Judge, [new])
-            return connection.execute(query).scalar_one()
+            # Looked for first: no unique key holds two judges without a checkpoint apart.
+            known = connection.execute(select(Judge.id).where(mine)).scalar_one_or_none()
+            return known if known is not None else insert_one(connection, Judge, **new)
 
     def short_of_judgements(
         self, iteration_id: int, judge_id: int, wanted: int, after: int, limit: int
@@ -156,6 +157,13 @@ def short_of_judgements(iteration_id: int, judge_id: int, wanted: int, after: in
     )
 
 
+def expectation(probabilities: Sequence[float] | None) -> dict[str, Any]:
+    """The columns of a score that is an expectation; empty ones for a score that was sampled."""
+    if probabilities is None:
+        return {"probabilities": None, "lost_mass": None}
+    return {"probabilities": list(probabilities), "lost_mass": max(0.0, 1.0 - sum(probabilities))}
+
+
 def _candidate_row(iteration_id: int, session_id: int | None, candidate: NewCandidate) -> dict[str, Any]:
     return {
         "iteration_id": iteration_id,
@@ -180,6 +188,7 @@ def _judgement_row(judge_id: int, session_id: int | None, judgement: NewJudgemen
         "raw_text": clean(judgement.raw_text),
         "status": judgement.status,
         "score": judgement.score,
+        **expectation(judgement.probabilities),
         "token_count": judgement.token_count,
         "finish_reason": judgement.finish_reason,
         "created_at": now(),

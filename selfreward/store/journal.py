@@ -6,15 +6,20 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from selfreward.store.database import Database
-from selfreward.store.rows import insert_new, insert_one, now
+from selfreward.store.rows import AnySelect, insert_new, insert_one, now
 from selfreward.store.schema import (
+    Answer,
+    AnswerComparison,
     Candidate,
+    Checkpoint,
     ControlRequest,
     Event,
     Judge,
     Judgement,
     PairDecision,
     Prompt,
+    ReplyJudgement,
+    SftExample,
     TrainingMetric,
 )
 from selfreward.text import clean
@@ -62,11 +67,14 @@ class Journal:
         with self._database.read() as connection:
             return [EventRow(**row._asdict()) for row in connection.execute(query)][::-1]
 
-    def add_metrics(self, iteration_id: int, attempt: int, points: Sequence[MetricPoint]) -> None:
+    def add_metrics(
+        self, iteration_id: int, stage: StageName, attempt: int, points: Sequence[MetricPoint]
+    ) -> None:
         """Store numbers of training steps. Repeats are ignored."""
         rows = [
             {
                 "iteration_id": iteration_id,
+                "stage": stage,
                 "attempt": attempt,
                 "step": point.step,
                 "name": point.name,
@@ -121,9 +129,29 @@ class Journal:
             StageName.SAMPLE: select(func.count()).where(Candidate.iteration_id == data),
             StageName.JUDGE: judged,
             StageName.PAIR: select(func.count()).where(PairDecision.iteration_id == iteration.id),
-            StageName.TRAIN: select(func.coalesce(func.max(TrainingMetric.step), 0)).where(
-                TrainingMetric.iteration_id == iteration.id
+            StageName.TRAIN: _steps(iteration.id, StageName.TRAIN),
+            StageName.BASELINE: _steps(iteration.id, StageName.BASELINE),
+            StageName.SELECT: select(func.count()).where(SftExample.iteration_id == iteration.id),
+            StageName.ANSWER_HELD_OUT: select(func.count()).where(
+                Answer.checkpoint_id == iteration.checkpoint_id
             ),
+            StageName.JUDGE_HELD_OUT: _judged_by(iteration, ReplyJudgement),
+            StageName.COMPARE: _judged_by(iteration, AnswerComparison),
         }
         with self._database.read() as connection:
             return {name: connection.execute(query).scalar_one() for name, query in queries.items()}
+
+
+def _steps(iteration_id: int, stage: StageName) -> AnySelect:
+    mine = (TrainingMetric.iteration_id == iteration_id) & (TrainingMetric.stage == stage)
+    return select(func.coalesce(func.max(TrainingMetric.step), 0)).where(mine)
+
+
+def _judged_by(iteration: IterationRow, table: type[ReplyJudgement | AnswerComparison]) -> AnySelect:
+    """Rows judged by M_t, and in the bootstrap by the SFT baseline beside it."""
+    judges = (
+        select(Judge.id)
+        .join(Checkpoint, Checkpoint.id == Judge.checkpoint_id)
+        .where(Checkpoint.run_id == iteration.run_id, Checkpoint.version == iteration.t)
+    )
+    return select(func.count()).select_from(table).where(table.judge_id.in_(judges))

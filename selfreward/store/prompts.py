@@ -1,16 +1,19 @@
 """Prompts: the seeds, what the model wrote, and which still lack candidates."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from selfreward.store.database import Database
-from selfreward.store.rows import AnySelect, insert_new, insert_one, now
-from selfreward.store.schema import Candidate, Prompt, PromptDemonstration, Stage
+from selfreward.store.rows import AnyRow, AnySelect, insert_new, insert_one, now
+from selfreward.store.schema import Candidate, Prompt, PromptDemonstration, RankedReply, Stage
 from selfreward.text import clean, digest
-from selfreward.types import PromptRow, PromptSource, PromptStatus, Seed, WrittenPrompt
+from selfreward.types import PromptRow, PromptSource, PromptStatus, Seed, Split, WrittenPrompt
+from selfreward.types import RankedReply as Reply
+
+SEED_PAGE = 500
 
 
 class Prompts:
@@ -19,17 +22,63 @@ class Prompts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add_seeds(self, run_id: int, seeds: Iterable[Seed]) -> None:
-        """Store the seeds of a run; ones that are there already stay as they are."""
-        with self._database.write() as connection:
-            insert_new(connection, Prompt, [_seed_row(run_id, seed) for seed in seeds])
+    def add_seeds(self, run_id: int, seeds: Sequence[Seed]) -> int:
+        """Store the seeds of a run with their ranked replies, in one transaction; returns how many are new.
 
-    def seeds(self, run_id: int) -> list[PromptRow]:
-        """The seeds of a run, in the order in which they were stored."""
+        One that is there already stays as it is; replies are added to it where it has none.
+        """
+        with self._database.write() as connection:
+            before = _seed_count(connection, run_id)
+            for page in _pages(seeds):
+                insert_new(connection, Prompt, [_seed_row(run_id, seed) for seed in page])
+                _add_replies(connection, run_id, page)
+            return _seed_count(connection, run_id) - before
+
+    def seeds(self, run_id: int, split: Split = Split.TRAIN) -> list[PromptRow]:
+        """The seeds of a run that may be shown to a model, in the order in which they were stored."""
         query = select(Prompt.id, Prompt.text).where(
-            Prompt.run_id == run_id, Prompt.source == PromptSource.SEED
+            Prompt.run_id == run_id, Prompt.source == PromptSource.SEED, Prompt.split == split
         )
         return self._rows(query.order_by(Prompt.id))
+
+    def seed(self, run_id: int, prompt_id: int) -> Seed | None:
+        """One seed, whole; None when the run has no seed of this id."""
+        mine = (Prompt.run_id == run_id) & (Prompt.source == PromptSource.SEED) & (Prompt.id == prompt_id)
+        replies = select(RankedReply).where(RankedReply.prompt_id == prompt_id).order_by(RankedReply.position)
+        with self._database.read() as connection:
+            row = connection.execute(select(Prompt).where(mine)).one_or_none()
+            found = connection.execute(replies).all()
+        if row is None:
+            return None
+        places = {reply.id: reply.position for reply in found}
+        return Seed(
+            instruction=row.text,
+            answer=row.reference,
+            origin=row.origin or "",
+            split=Split(row.split),
+            replies=tuple(_reply(reply, places) for reply in found),
+        )
+
+    def seed_origins(self, run_id: int) -> list[tuple[str, Split, int, int, int]]:
+        """(origin, split, seeds, with an answer, with ranked replies) of a run, in the order stored."""
+        ranked = select(RankedReply.prompt_id).where(RankedReply.prompt_id == Prompt.id).exists()
+        query = (
+            select(
+                Prompt.origin,
+                Prompt.split,
+                func.count(),
+                func.count(Prompt.reference),
+                func.count().filter(ranked),
+            )
+            .where(Prompt.run_id == run_id, Prompt.source == PromptSource.SEED)
+            .group_by(Prompt.origin, Prompt.split)
+            .order_by(func.min(Prompt.id))
+        )
+        with self._database.read() as connection:
+            return [
+                (origin or "", Split(split or ""), total, answered, ranked_ones)
+                for origin, split, total, answered, ranked_ones in connection.execute(query)
+            ]
 
     def written(self, run_id: int) -> list[PromptRow]:
         """Every accepted prompt that the models of a run wrote, oldest first."""
@@ -109,6 +158,64 @@ def short_of_candidates(iteration_id: int, wanted: int, after: int, limit: int) 
     )
 
 
+def _seed_count(connection: Connection, run_id: int) -> int:
+    query = select(func.count()).where(Prompt.run_id == run_id, Prompt.source == PromptSource.SEED)
+    return connection.execute(query).scalar_one()
+
+
+def _pages(seeds: Sequence[Seed]) -> Iterator[Sequence[Seed]]:
+    """SQLite takes 32,766 parameters a statement."""
+    return (seeds[start : start + SEED_PAGE] for start in range(0, len(seeds), SEED_PAGE))
+
+
+def _add_replies(connection: Connection, run_id: int, seeds: Sequence[Seed]) -> None:
+    """Ranked replies of seeds that have none yet; canaries last, for they name the reply they repeat."""
+    by_hash = {digest(clean(seed.instruction)): seed for seed in seeds if seed.replies}
+    ranked = select(RankedReply.prompt_id).where(RankedReply.prompt_id == Prompt.id).exists()
+    bare = select(Prompt.id, Prompt.text_hash).where(
+        Prompt.run_id == run_id,
+        Prompt.source == PromptSource.SEED,
+        Prompt.text_hash.in_(by_hash),
+        ~ranked,
+    )
+    replies = {row.id: by_hash[row.text_hash].replies for row in connection.execute(bare)}
+    insert_new(connection, RankedReply, _reply_rows(replies, {}))
+    query = select(RankedReply.prompt_id, RankedReply.position, RankedReply.id)
+    stored = connection.execute(query.where(RankedReply.prompt_id.in_(replies))).all()
+    insert_new(connection, RankedReply, _reply_rows(replies, {(row[0], row[1]): row[2] for row in stored}))
+
+
+def _reply_rows(
+    replies: Mapping[int, Sequence[Reply]], stored: Mapping[tuple[int, int], int]
+) -> list[dict[str, Any]]:
+    """Rows of the real replies while nothing is stored; of the canaries once those are."""
+    return [
+        {
+            "prompt_id": prompt_id,
+            "position": position,
+            "text": clean(reply.text),
+            "rank": reply.rank,
+            "score": reply.score,
+            "justification": None if reply.justification is None else clean(reply.justification),
+            "canary_of": None if reply.canary_of is None else stored[prompt_id, reply.canary_of],
+            "created_at": now(),
+        }
+        for prompt_id, of_prompt in replies.items()
+        for position, reply in enumerate(of_prompt)
+        if (reply.canary_of is not None) == bool(stored)
+    ]
+
+
+def _reply(row: AnyRow, places: Mapping[int, int]) -> Reply:
+    return Reply(
+        text=row.text,
+        rank=row.rank,
+        score=row.score,
+        justification=row.justification,
+        canary_of=None if row.canary_of is None else places[row.canary_of],
+    )
+
+
 def _seed_row(run_id: int, seed: Seed) -> dict[str, Any]:
     text = clean(seed.instruction)
     return {
@@ -118,6 +225,7 @@ def _seed_row(run_id: int, seed: Seed) -> dict[str, Any]:
         "text": text,
         "text_hash": digest(text),
         "reference": None if seed.answer is None else clean(seed.answer),
+        "split": seed.split,
         "status": PromptStatus.ACCEPTED,
         "created_at": now(),
     }

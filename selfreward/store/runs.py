@@ -51,17 +51,23 @@ class Runs:
         path: str,
         digest: str,
         parent_id: int | None = None,
+        name: str | None = None,
     ) -> CheckpointRow:
-        """Record M_version, or return it when it is recorded already."""
+        """Record M_version, or a checkpoint beside it called `name`; one that is recorded stays as it is."""
+        name = name or f"M_{version}"
         with self._database.write() as connection:
-            _add_checkpoint(connection, run_id, version, kind, path, digest, parent_id)
-        row = self.checkpoint(run_id, version)
+            _add_checkpoint(connection, run_id, version, name, kind, path, digest, parent_id)
+        row = self.checkpoint_named(run_id, name)
         assert row is not None
         return row
 
     def checkpoint(self, run_id: int, version: int) -> CheckpointRow | None:
         """M_version of a run."""
-        query = select(*_CHECKPOINT).where(Checkpoint.run_id == run_id, Checkpoint.version == version)
+        return self.checkpoint_named(run_id, f"M_{version}")
+
+    def checkpoint_named(self, run_id: int, name: str) -> CheckpointRow | None:
+        """A checkpoint of a run by its name."""
+        query = select(*_CHECKPOINT).where(Checkpoint.run_id == run_id, Checkpoint.name == name)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _checkpoint(row)
@@ -75,19 +81,27 @@ class Runs:
 
     def checkpoints(self, run_id: int) -> list[CheckpointRow]:
         """All checkpoints of a run, oldest first."""
-        query = select(*_CHECKPOINT).where(Checkpoint.run_id == run_id).order_by(Checkpoint.version)
+        mine = select(*_CHECKPOINT).where(Checkpoint.run_id == run_id)
+        query = mine.order_by(Checkpoint.version, Checkpoint.id)
         with self._database.read() as connection:
             return [_checkpoint(row) for row in connection.execute(query)]
 
     def latest_iteration(self, run_id: int) -> IterationRow | None:
-        """The iteration with the greatest t."""
-        query = select(*_ITERATION).where(Iteration.run_id == run_id).order_by(Iteration.t.desc()).limit(1)
+        """The iteration with the greatest t that has been worked on; one that was only measured is none."""
+        begun = (Iteration.run_id == run_id) & (Iteration.status != Status.PENDING)
+        query = select(*_ITERATION).where(begun).order_by(Iteration.t.desc()).limit(1)
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _iteration(row)
 
-    def open_iteration(self, run_id: int, t: int, checkpoint_id: int, settings: Settings) -> IterationRow:
-        """Iteration t, made if it is not there, marked as running, with the settings it runs under."""
+    def open_iteration(
+        self, run_id: int, t: int, checkpoint_id: int, settings: Settings, work: bool = True
+    ) -> IterationRow:
+        """Iteration t, made if it is not there, with the settings it runs under, marked as running.
+
+        Without `work` it is only where the measuring of its checkpoint belongs: made as pending, or left
+        as it is.
+        """
         body = settings.model_dump(mode="json")
         with self._database.write() as connection:
             insert_new(connection, Setting, [{"hash": settings.digest(), "body": body, "created_at": now()}])
@@ -96,14 +110,14 @@ class Runs:
                 "t": t,
                 "checkpoint_id": checkpoint_id,
                 "setting_hash": settings.digest(),
-                "status": Status.RUNNING,
+                "status": Status.PENDING,
                 "started_at": now(),
             }
             insert_new(connection, Iteration, [new])
             mine = (Iteration.run_id == run_id) & (Iteration.t == t)
-            connection.execute(
-                update(Iteration).where(mine).values(status=Status.RUNNING, setting_hash=settings.digest())
-            )
+            if work:
+                running = {"status": Status.RUNNING, "setting_hash": settings.digest()}
+                connection.execute(update(Iteration).where(mine).values(**running))
             row = connection.execute(select(*_ITERATION).where(mine)).one()
             if row.data_iteration_id is None:
                 connection.execute(update(Iteration).where(mine).values(data_iteration_id=row.id))
@@ -120,9 +134,8 @@ class Runs:
     ) -> CheckpointRow:
         """Record M_{t+1} and close iteration t and its train stage, in one transaction."""
         with self._database.write() as connection:
-            _add_checkpoint(
-                connection, iteration.run_id, iteration.t + 1, kind, path, digest, iteration.checkpoint_id
-            )
+            version, parent = iteration.t + 1, iteration.checkpoint_id
+            _add_checkpoint(connection, iteration.run_id, version, f"M_{version}", kind, path, digest, parent)
             done = {"status": Status.DONE, "finished_at": now()}
             connection.execute(update(Iteration).where(Iteration.id == iteration.id).values(**done))
             train = (Stage.iteration_id == iteration.id) & (Stage.name == StageName.TRAIN)
@@ -164,6 +177,12 @@ class Runs:
                 .values(status=Status.RUNNING, attempts=Stage.attempts + 1)
             )
             return _stage(connection.execute(select(*_STAGE).where(mine)).one())
+
+    def reopen_stage(self, iteration_id: int, name: StageName) -> None:
+        """A stage that is done is looked through once more: settings or seeds may have changed."""
+        done = (Stage.iteration_id == iteration_id) & (Stage.name == name) & (Stage.status == Status.DONE)
+        with self._database.write() as connection:
+            connection.execute(update(Stage).where(done).values(status=Status.PENDING, cursor=0))
 
     def finish_stage(self, stage_id: int, detail: str) -> None:
         """Mark a stage as done and say how it ended."""
@@ -247,6 +266,7 @@ def _add_checkpoint(
     connection: Connection,
     run_id: int,
     version: int,
+    name: str,
     kind: CheckpointKind,
     path: str,
     digest: str,
@@ -255,7 +275,7 @@ def _add_checkpoint(
     new = {
         "run_id": run_id,
         "version": version,
-        "name": f"M_{version}",
+        "name": name,
         "kind": kind,
         "path": path,
         "digest": digest,

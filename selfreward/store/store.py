@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+from selfreward.store.answers import Answers
 from selfreward.store.candidates import Candidates
 from selfreward.store.database import Database
+from selfreward.store.evaluations import Evaluations
+from selfreward.store.examples import Examples
+from selfreward.store.gates import Gates
 from selfreward.store.journal import Journal
 from selfreward.store.lease import Leases
 from selfreward.store.migrate import require_head
 from selfreward.store.pairs import Pairs
 from selfreward.store.prompts import Prompts
+from selfreward.store.replies import Replies
 from selfreward.store.runs import Runs
 
 
@@ -21,6 +26,11 @@ class Store:
         self.prompts = Prompts(self.database)
         self.candidates = Candidates(self.database)
         self.pairs = Pairs(self.database)
+        self.replies = Replies(self.database)
+        self.examples = Examples(self.database)
+        self.answers = Answers(self.database)
+        self.evaluations = Evaluations(self.database)
+        self.gates = Gates(self.database)
         self.journal = Journal(self.database)
         self.leases = Leases(self.database)
 

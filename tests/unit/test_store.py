@@ -198,7 +198,7 @@ def test_events_come_back_in_order(filled: Filled) -> None:
 def test_metrics_of_a_second_attempt_stand_beside_the_first(filled: Filled) -> None:
     for attempt in (1, 2, 2):
         points = [MetricPoint(step=1, name="loss", value=0.7 / attempt)]
-        filled.store.journal.add_metrics(filled.iteration.id, attempt, points)
+        filled.store.journal.add_metrics(filled.iteration.id, StageName.TRAIN, attempt, points)
     with filled.store.database.read() as connection:
         assert connection.execute(text("SELECT loss FROM training_curve")).scalars().all() == [0.35]
         assert connection.execute(text("SELECT count(*) FROM training_metric")).scalar_one() == 2
