@@ -1,56 +1,28 @@
-"""Reads seed instructions: what ships, a user's JSONL, Self-Instruct tasks, OpenAssistant trees.
+"""Reads seeds: what ships, a user's files, data sets of the hub.
 
 A file is read whole or not at all. A record that is well formed but unwanted (another language,
 deleted, a duplicate) is counted; one that cannot be understood stops the reading with its line.
 """
 
-import gzip
-import json
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from selfreward.errors import BadInput
 from selfreward.resources import seeds_dir
-from selfreward.types import Seed
+from selfreward.seeds import hub
+from selfreward.seeds.canaries import shipped_canaries, with_canaries
+from selfreward.seeds.files import Located, file_records
+from selfreward.seeds.messages import rebuilt
+from selfreward.seeds.records import SHAPES_HINT, UnknownShape, seeds_of
+from selfreward.seeds.skips import Skip
+from selfreward.seeds.splits import key_of
+from selfreward.types import Seed, Split
 
-BUILTIN = "builtin"
-MAX_RECORD_BYTES = 1_000_000
-GZIP_MAGIC = b"\x1f\x8b"
-
-Record = dict[str, Any]
-
-_METADATA = frozenset({"id", "name", "source", "category", "is_classification"})
-"""Keys of a plain seed that hold no part of its text. Any other key might, so it is not ignored."""
-
-_SHAPES_HINT = (
-    'Each line is one JSON object: {"instruction": …, "answer": …}, a Self-Instruct task '
-    '{"instruction": …, "instances": [{"input": …, "output": …}]}, or an OpenAssistant tree '
-    '{"prompt": {"text": …, "lang": …, "replies": […]}}.'
-)
-_CUT_HINT = (
-    "The file may be cut off: get it again, or delete this line. Seed files hold one JSON object per line."
-)
-
-
-class Skip(StrEnum):
-    """Why a record gave no seed."""
-
-    TOO_LARGE = "too_large"
-    EMPTY = "empty"
-    NO_INSTANCE = "no_instance"
-    """A Self-Instruct task without instances: its input is missing."""
-    NOT_ENGLISH = "not_english"
-    DELETED = "deleted"
-    SYNTHETIC = "synthetic"
-    """Written by a model, not by a person."""
-    FAILED_REVIEW = "failed_review"
-    NO_RANKED_REPLY = "no_ranked_reply"
-    DUPLICATE = "duplicate"
+BUILTIN = {"builtin": "instructions.jsonl", "builtin:ranked": "ranked.jsonl"}
+"""Names of what ships: answered instructions, and prompts with ranked and judged replies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,27 +30,26 @@ class SeedReading:
     """What all the files of one run gave."""
 
     seeds: tuple[Seed, ...]
-    """In the order of the files and of their lines, each instruction once."""
+    """In the order of the files and of their records, each instruction once."""
     skipped: Mapping[str, int]
-    """Records that gave no seed, counted by reason (`too_large`, `duplicate`, `not_english`, …)."""
+    """What was left out, counted by reason (`Skip`): records that gave no seed (`duplicate`,
+    `not_english`, …), seeds without their replies (`ranks_…`), and single replies (`reply_…`)."""
 
 
-class _UnknownShape(Exception):
-    """A record that is JSON but not a seed; the message says what is wrong with it."""
+def read_seeds(names: Sequence[str], base: Path, held_out: float = 0.33) -> SeedReading:
+    """Read `names` in order: `builtin`, `builtin:ranked`, `hub:ORG/NAME[:SPLIT]`, or a path from `base`.
 
-
-def read_seeds(names: Sequence[str], base: Path) -> SeedReading:
-    """Read `names` in order: `builtin`, or paths relative to `base`, gzipped or not.
-
-    The format of each record is told by its keys, not by the file's name. Two instructions that
-    differ only in case or spacing are one; the first is kept, with the first answer either has.
+    What a file holds is told by its bytes and keys, not by its name. Two instructions that differ
+    only in case or spacing are one: the first is kept, split included, unless it brings neither
+    answer nor replies and a later one does. Of the seeds with ranked replies a share `held_out` is
+    HELD_OUT, where the file does not say which; each of these has a canary as its last reply.
     Raises BadInput, naming file and line, when a file is missing, empty, broken or not of a known
     shape, and when nothing usable is left.
     """
     seeds: dict[str, Seed] = {}
     skipped: Counter[str] = Counter()
     for name in names:
-        for item in _read(name, base):
+        for item in _read(name, base, held_out):
             if isinstance(item, Skip):
                 skipped[item] += 1
             elif not _add(item, seeds):
@@ -86,17 +57,29 @@ def read_seeds(names: Sequence[str], base: Path) -> SeedReading:
     if not seeds:
         raise BadInput(_nothing(names, skipped), "Set seeds.files to a file with seeds, or to builtin.")
     return SeedReading(
-        seeds=tuple(seeds.values()), skipped={str(reason): n for reason, n in sorted(skipped.items())}
+        seeds=tuple(_guarded(seeds.values())),
+        skipped={str(reason): n for reason, n in sorted(skipped.items())},
     )
 
 
 def _add(seed: Seed, seeds: dict[str, Seed]) -> bool:
-    """Whether the instruction is new. A known one without an answer takes over this one's."""
-    key = " ".join(seed.instruction.split()).casefold()
+    """Whether the instruction is new. A known one that brings nothing else is replaced by one that does."""
+    key = key_of(seed.instruction)
     known = seeds.get(key)
-    if known is None or (known.answer is None and seed.answer is not None):
+    if known is None or (_bare(known) and not _bare(seed)):
         seeds[key] = seed
     return known is None
+
+
+def _bare(seed: Seed) -> bool:
+    return seed.answer is None and not seed.replies
+
+
+def _guarded(seeds: Iterable[Seed]) -> Iterator[Seed]:
+    """The seeds, each held-out one with the next canary."""
+    canaries, turns = shipped_canaries(), count()
+    for seed in seeds:
+        yield with_canaries(seed, canaries, next(turns)) if seed.split is Split.HELD_OUT else seed
 
 
 def _nothing(names: Sequence[str], skipped: Mapping[str, int]) -> str:
@@ -106,156 +89,28 @@ def _nothing(names: Sequence[str], skipped: Mapping[str, int]) -> str:
     return f"no record of {', '.join(names)} can be used as a seed (skipped: {counts})"
 
 
-def _read(name: str, base: Path) -> Iterator[Seed | Skip]:
-    """What each record of one file gives."""
-    path = seeds_dir() / "instructions.jsonl" if name == BUILTIN else base / name
-    records = 0
-    for number, line in _lines(path):
-        if line is not None and not line.strip():
+def _read(name: str, base: Path, held_out: float) -> Iterator[Seed | Skip]:
+    """What each record of one file or data set gives."""
+    for place, record in rebuilt(_records(name, base)):
+        if isinstance(record, Skip):
+            yield record
             continue
-        records += 1
-        if line is None:
-            yield Skip.TOO_LARGE
-            continue
-        place = f"{path} line {number}"
         try:
-            yield from _seeds_of(_parse(line, place), name)
-        except _UnknownShape as error:
-            raise BadInput(f"{place}: {error}", _SHAPES_HINT) from None
-    if not records:
-        raise BadInput(
-            f"{path} line 1: the file is empty", f"Fill it or take it out of seeds.files. {_SHAPES_HINT}"
-        )
+            yield from seeds_of(record, name, held_out)
+        except UnknownShape as error:
+            raise BadInput(f"{place}: {error}", SHAPES_HINT) from None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
-    """Numbered lines, unzipped; None stands for one above MAX_RECORD_BYTES, which is never held whole."""
-    if not path.is_file():
-        raise BadInput(
-            f"seed file {path} {'is not a file' if path.exists() else 'does not exist'}",
-            f"Correct seeds.files; relative paths start at the run's directory. {BUILTIN!r} is what ships.",
-        )
-    number = 1
-    try:
-        with _open(path) as stream:
-            while line := stream.readline(MAX_RECORD_BYTES + 1):
-                large = len(line.rstrip(b"\n")) > MAX_RECORD_BYTES
-                yield number, None if large else line
-                while line and not line.endswith(b"\n"):
-                    line = stream.readline(MAX_RECORD_BYTES)
-                number += 1
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput(f"{path} line {number}: broken gzip data: {error}", "Get the file again.") from None
-    except OSError as error:
-        raise BadInput(
-            f"{path} cannot be read: {error.strerror or error}", "Check its permissions."
-        ) from None
+def _records(name: str, base: Path) -> Iterator[Located]:
+    if name.startswith(hub.PREFIX):
+        return _not_empty(hub.hub_records(name, base), f"{name}: the data set")
+    path = seeds_dir() / BUILTIN[name] if name in BUILTIN else base / name
+    return _not_empty(file_records(path), f"{path} line 1: the file")
 
 
-def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    """The file's bytes, unzipped if they are gzip, whatever its name says."""
-    with path.open("rb") as stream:
-        zipped = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-    return gzip.open(path, "rb") if zipped else path.open("rb")
-
-
-def _parse(line: bytes, place: str) -> Record:
-    try:
-        record = json.loads(line.decode("utf-8-sig"))  # some editors put a byte order mark first
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{place}: not UTF-8 text at byte {error.start + 1}", _CUT_HINT) from None
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{place}: broken JSON at column {error.colno}: {error.msg}", _CUT_HINT) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, bottomless nesting
-        raise BadInput(f"{place}: JSON that cannot be read: {error}", _CUT_HINT) from None
-    if not isinstance(record, dict):
-        raise _UnknownShape(f"expected a JSON object, found {type(record).__name__}")
-    return record
-
-
-def _seeds_of(record: Record, origin: str) -> Iterator[Seed | Skip]:
-    if "prompt" in record:
-        yield _tree(record, origin)
-    elif "instances" in record:
-        yield from _task(record, origin)
-    elif "instruction" in record:
-        yield _plain(record, origin)
-    else:
-        raise _UnknownShape(f"not a seed: an object with the keys {_listed(record)}")
-
-
-def _plain(record: Record, origin: str) -> Seed | Skip:
-    unknown = record.keys() - _METADATA - {"instruction", "answer"}
-    if unknown:
-        raise _UnknownShape(f"keys that a seed does not have: {_listed(unknown)}")
-    answer = _text(record, "answer") if record.get("answer") is not None else ""
-    return _seed(_text(record, "instruction"), answer, origin)
-
-
-def _task(record: Record, origin: str) -> Iterator[Seed | Skip]:
-    """A Self-Instruct task (arXiv 2212.10560): one seed an instance, its input below the instruction."""
-    instruction = _text(record, "instruction")
-    if not record["instances"]:
-        yield Skip.NO_INSTANCE
-    for instance in _objects(record, "instances"):
-        parts = (instruction, _text(instance, "input"))
-        yield _seed("\n\n".join(filter(None, parts)), _text(instance, "output"), origin)
-
-
-def _tree(record: Record, origin: str) -> Seed | Skip:
-    """An OpenAssistant tree: its first turn, answered by the reply that people ranked best (rank 0)."""
-    prompt = record["prompt"]
-    if not isinstance(prompt, dict):
-        raise _UnknownShape(f'"prompt" must be an object, found {type(prompt).__name__}')
-    question = _text(prompt, "text")
-    replies = _objects(prompt, "replies")
-    if flaw := _flaw(prompt):
-        return flaw
-    best = next((reply for reply in replies if reply.get("rank") == 0), None)
-    if best is None:
-        return Skip.NO_RANKED_REPLY
-    answer = _text(best, "text")
-    return _flaw(best) or (_seed(question, answer, origin) if answer else Skip.EMPTY)
-
-
-def _flaw(message: Record) -> Skip | None:
-    """What rules out a message of a tree; a review that never took place does not."""
-    if _text(message, "lang") != "en":
-        return Skip.NOT_ENGLISH
-    if message.get("deleted"):
-        return Skip.DELETED
-    if message.get("synthetic"):
-        return Skip.SYNTHETIC
-    if message.get("review_result") is False:
-        return Skip.FAILED_REVIEW
-    return None
-
-
-def _seed(instruction: str, answer: str, origin: str) -> Seed | Skip:
-    if not instruction:
-        return Skip.EMPTY
-    return Seed(instruction=instruction, answer=answer or None, origin=origin)
-
-
-def _text(record: Record, key: str) -> str:
-    """A string field, stripped. A lone surrogate (a cut emoji) is refused: no tokeniser takes it."""
-    value = record.get(key)
-    if not isinstance(value, str):
-        raise _UnknownShape(f'"{key}" must be a string, found {type(value).__name__}')
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _UnknownShape(f'"{key}" holds half a character (a lone surrogate)') from None
-    return value.strip()
-
-
-def _objects(record: Record, key: str) -> list[Record]:
-    value = record.get(key)
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise _UnknownShape(f'"{key}" must be a list of objects')
-    return value
-
-
-def _listed(keys: Iterable[str]) -> str:
-    """The first keys, quoted; a broken record may have thousands."""
-    return ", ".join(repr(key) for key in sorted(keys)[:8]) or "none"
+def _not_empty(records: Iterator[Located], what: str) -> Iterator[Located]:
+    number = 0
+    for number, item in enumerate(records, start=1):  # noqa: B007
+        yield item
+    if not number:
+        raise BadInput(f"{what} is empty", f"Fill it or take it out of seeds.files. {SHAPES_HINT}")

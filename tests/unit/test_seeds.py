@@ -17,7 +17,8 @@ from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
 from selfreward.config import SelfInstructSettings
 from selfreward.errors import BadInput
-from selfreward.seeds import SeedReading, read_seeds, reader
+from selfreward.seeds import SeedReading, read_seeds
+from selfreward.seeds.skips import MAX_RECORD_BYTES
 from selfreward.types import Seed
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -208,10 +209,10 @@ def test_the_real_self_instruct_tasks_are_read() -> None:
 
 def test_a_tree_gives_its_first_turn_and_the_best_reply(tmp_path: Path, jsonl: MakeFile) -> None:
     better = reply(text="The best reply.", replies=[reply(text="A follow-up.")])
-    name = jsonl(tree(reply(rank=1), reply(rank=None), better))
-    assert read_seeds([name], tmp_path).seeds == (
-        Seed(instruction="A question?", answer="The best reply.", origin=name),
-    )
+    name = jsonl(tree(reply(rank=None), better))
+    reading = read_seeds([name], tmp_path)
+    assert reading.seeds == (Seed(instruction="A question?", answer="The best reply.", origin=name),)
+    assert reading.skipped == {"ranks_missing": 1, "reply_unranked": 1}
 
 
 def test_a_tree_without_a_review_is_kept(tmp_path: Path, jsonl: MakeFile) -> None:
@@ -227,20 +228,17 @@ def test_a_tree_without_a_review_is_kept(tmp_path: Path, jsonl: MakeFile) -> Non
         (tree(reply(), synthetic=True), "synthetic"),
         (tree(reply(), review_result=False), "failed_review"),
         (tree(reply(), text=" "), "empty"),
+        (tree(reply(), text="x" * 100_001), "too_large"),
         (tree(), "no_ranked_reply"),
-        (tree(reply(rank=None), reply(rank=1)), "no_ranked_reply"),
-        (tree(reply(lang="de")), "not_english"),
-        (tree(reply(deleted=True)), "deleted"),
-        (tree(reply(synthetic=True)), "synthetic"),
-        (tree(reply(review_result=False)), "failed_review"),
-        (tree(reply(text="")), "empty"),
+        (tree(reply(rank=1)), "no_ranked_reply"),
+        (tree(reply(rank=1), reply(rank=1)), "no_ranked_reply"),
     ],
 )
 def test_a_tree_that_is_not_wanted_is_counted_by_reason(
     record: dict[str, Any], reason: str, tmp_path: Path, jsonl: MakeFile
 ) -> None:
-    reading = read_seeds([jsonl(record, tree(reply(), text="Another question?"))], tmp_path)
-    assert [seed.instruction for seed in reading.seeds] == ["Another question?"]
+    reading = read_seeds([jsonl(record, {"instruction": "Sing."})], tmp_path)
+    assert [seed.instruction for seed in reading.seeds] == ["Sing."]
     assert reading.skipped == {reason: 1}
 
 
@@ -259,16 +257,24 @@ def test_the_real_trees_are_read_gzipped_or_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_record_above_one_megabyte_is_skipped_and_counted(tmp_path: Path, zipped: bool) -> None:
-    frame = len('{"instruction": ""}')
-    fits = json.dumps({"instruction": "x" * (reader.MAX_RECORD_BYTES - frame)})
-    over = json.dumps({"instruction": "y" * (reader.MAX_RECORD_BYTES - frame + 1)})
-    huge = json.dumps({"instruction": "z" * 3_500_000})
+def test_a_record_above_eight_megabytes_is_skipped_and_counted(tmp_path: Path, zipped: bool) -> None:
+    frame = len('{"instruction": "Hum.", "source": ""}')
+    fits = json.dumps({"instruction": "Hum.", "source": "x" * (MAX_RECORD_BYTES - frame)})
+    over = json.dumps({"instruction": "Yawn", "source": "y" * (MAX_RECORD_BYTES - frame + 1)})
+    huge = json.dumps({"instruction": "z" * (2 * MAX_RECORD_BYTES + 1_000_000)})
     data = "\n".join([over, fits, huge, '{"instruction": "Sing."}', huge]).encode()
-    (tmp_path / "seeds").write_bytes(gzip.compress(data) if zipped else data)
+    (tmp_path / "seeds").write_bytes(gzip.compress(data, 1) if zipped else data)
     reading = read_seeds(["seeds"], tmp_path)
-    assert [len(seed.instruction) for seed in reading.seeds] == [reader.MAX_RECORD_BYTES - frame, 5]
+    assert [seed.instruction for seed in reading.seeds] == ["Hum.", "Sing."]
     assert reading.skipped == {"too_large": 3}
+
+
+def test_a_text_above_100_kb_is_skipped_and_counted(tmp_path: Path, jsonl: MakeFile) -> None:
+    fits = {"instruction": "é" * 50_000, "answer": "a" * 100_000}
+    name = jsonl(fits, {"instruction": "Sing.", "answer": "é" * 50_001}, {"instruction": "x" * 100_001})
+    reading = read_seeds([name], tmp_path)
+    assert [len(seed.instruction) for seed in reading.seeds] == [50_000]
+    assert reading.skipped == {"too_large": 2}
 
 
 # Bad input
@@ -299,7 +305,8 @@ GOOD = b'{"instruction": "Sing.", "answer": "La."}\n'
         (b'{"instruction": "Sing.", "answer": ["La."]}\n', 1, '"answer" must be a string'),
         (b'{"instruction": "Sing.", "instances": {"input": ""}}\n', 1, '"instances"'),
         (b'{"instruction": "Sing.", "instances": [{"input": ""}]}\n', 1, '"output"'),
-        (b'{"prompt": "Sing.", "completion": "La."}\n', 1, '"prompt" must be an object'),
+        (b'{"prompt": "Sing.", "completion": "La."}\n', 1, "'completion'"),
+        (b'{"prompt": ["Sing."], "replies": []}\n', 1, '"prompt" must be a string'),
         (b'{"prompt": {"text": "Sing.", "lang": "en"}}\n', 1, '"replies"'),
         (b'{"prompt": {"text": "Sing.", "replies": []}}\n', 1, '"lang"'),
         (gzip.compress(GOOD)[:20], 1, "broken gzip"),
@@ -346,7 +353,7 @@ def test_a_file_cut_anywhere_is_refused_or_ends_at_a_record(
 def test_reading_seeds_loads_no_heavy_library() -> None:
     code = (
         "import sys, selfreward.seeds; "
-        "print({'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules))"
+        "print({'torch', 'transformers', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("set()\n", "")
