@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from selfreward import __version__
-from selfreward.cli import inspect, run
+from selfreward.cli import inspect, measure, run, seeds
+from selfreward.cli.options import DATA
 from selfreward.errors import ExitCode, SelfRewardError
 from selfreward.text import printable
 
@@ -28,8 +29,10 @@ in a SQL database.
 **Begin:** `selfreward init myrun --preset demo && selfreward start --dir myrun`
 """,
 )
-for module in (run, inspect):
-    app.add_typer(module.commands)
+app.add_typer(run.commands)
+app.add_typer(measure.commands)
+app.add_typer(seeds.commands, name="seeds", rich_help_panel=DATA)
+app.add_typer(inspect.commands)
 
 PLACES_AT_FAULT = {
     errno.EACCES: "Check whom it belongs to and its permissions.",

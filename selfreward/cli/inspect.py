@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.options import Dir, Json, open_store, settings_of
+from selfreward.cli.options import DATA, RUN, Dir, Json, open_store, settings_of
 from selfreward.errors import ExitCode
 
 commands = typer.Typer()
 database = typer.Typer(help="The database's schema.", no_args_is_help=True)
-commands.add_typer(database, name="db")
+commands.add_typer(database, name="db", rich_help_panel=DATA)
 
 
-@commands.command()
+@commands.command(rich_help_panel=DATA)
 def query(
     sql: Annotated[str | None, typer.Argument(help="One SELECT.")] = None,
     directory: Dir = Path(),
@@ -49,7 +49,7 @@ def query(
         print(f"only the first {limit} rows are shown: give --limit for more", file=sys.stderr)
 
 
-@commands.command()
+@commands.command(rich_help_panel=RUN)
 def doctor(
     directory: Dir = Path(),
     as_json: Json = False,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 
+# The groups in which --help lists the commands.
+RUN, MEASURE, DATA = "Run", "Measure", "Data"
+
 
 def _chosen(context: typer.Context, directory: Path) -> Path:
     """The directory that was named; else this one, or the only one in runs/ when this is none."""

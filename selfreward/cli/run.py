@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.options import Dir, Json, Set, dir_option, find_run, open_store, settings_of
+from selfreward.cli.options import RUN, Dir, Json, Set, dir_option, find_run, open_store, settings_of
 from selfreward.errors import BadInput, NotRunning
 
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(rich_help_panel=RUN)
 def init(
     directory: Annotated[Path, typer.Argument(help="Where the run will live.")] = Path(),
     preset: Annotated[str, typer.Option(help="Settings to start from: demo, paper or default.")] = "default",
@@ -53,7 +53,7 @@ def init(
     print(f"next: selfreward start{dir_option(directory)}")
 
 
-@commands.command()
+@commands.command(rich_help_panel=RUN)
 def start(
     directory: Dir = Path(),
     iterations: Annotated[
@@ -87,7 +87,7 @@ def start(
     run(directory, settings)
 
 
-@commands.command()
+@commands.command(rich_help_panel=RUN)
 def status(
     directory: Dir = Path(),
     watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen until Ctrl-C.")] = False,
@@ -106,19 +106,19 @@ def status(
         view.show(view.gather(store, settings))
 
 
-@commands.command()
+@commands.command(rich_help_panel=RUN)
 def pause(directory: Dir = Path()) -> None:
     """Ask the running daemon to rest at the next item boundary. The engine's memory is freed."""
     _ask(directory, "pause")
 
 
-@commands.command()
+@commands.command(rich_help_panel=RUN)
 def resume(directory: Dir = Path()) -> None:
     """Ask the resting daemon to go on."""
     _ask(directory, "resume")
 
 
-@commands.command()
+@commands.command(rich_help_panel=RUN)
 def stop(directory: Dir = Path()) -> None:
     """Ask the running daemon to finish what is in flight and leave."""
     _ask(directory, "stop")

@@ -6,36 +6,17 @@ import json
 import subprocess
 import sys
 import tomllib
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from selfreward.cli import main
 from selfreward.config import load_settings
 from selfreward.store import Store
 from selfreward.store.readonly import QueryResult
 from selfreward.tabular import print_csv, print_json, print_table
 from selfreward.text import printable
+from tests.commands import selfreward
 from tests.conftest import Filled
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def selfreward(*arguments: str) -> Done:
-    """Run a command in this process: a new one would take most of these tests' time."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
-        main(list(arguments))
-    return Done(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
@@ -201,7 +182,10 @@ def test_one_of_several_runs_is_not_guessed(tmp_path: Path, monkeypatch: pytest.
     assert several.stderr.splitlines()[-2:] == [" --dir runs/a", " --dir runs/b"]
 
 
-COMMANDS = ["", "init", "start", "status", "pause", "resume", "stop", "query", "doctor", "db"]
+COMMANDS = [
+    *("", "init", "start", "status", "pause", "resume", "stop", "query", "doctor", "db"),
+    *("seeds", "seeds import", "seeds list", "seeds show", "eval", "report", "export answers"),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
