@@ -194,6 +194,18 @@ def test_every_command_explains_itself(command: str) -> None:
     assert done.returncode == 0 and len(done.stdout.splitlines()) > 5
 
 
+LIGHT = """
+import sys
+import selfreward.cli
+heavy = {"torch", "scipy", "matplotlib", "sqlalchemy", "pydantic", "datasets"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_help_needs_neither_model_code_nor_a_database() -> None:
+    subprocess.run([sys.executable, "-c", LIGHT], check=True)
+
+
 def test_values_of_every_kind_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
     row = (None, 1.23456789, "a\tb\x00\u202e", b"\xff", True)
     result = QueryResult(columns=("n", "f", "s", "b", "t"), rows=(row,), truncated=False)
