@@ -4,8 +4,10 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ from selfreward.errors import BadInput, EngineError, Halted, SelfRewardError, St
 from selfreward.loop import run_iteration
 from selfreward.reporting import Reporter
 from selfreward.seeds import read_seeds
-from selfreward.stages import bootstrap
-from selfreward.stages.workplace import Drained, Workplace
+from selfreward.stages import evaluate
+from selfreward.stages.model import prepare_model, require_intact
+from selfreward.stages.workplace import MODELS, Drained, Held, Workplace
 from selfreward.store import Store
 from selfreward.store.backup import rotate
-from selfreward.types import CheckpointRow, ControlAction, RunRow, Status
+from selfreward.types import CheckpointKind, CheckpointRow, ControlAction, RunRow, StageName, Status
 
 POLL_S = 1.0
+Step = Callable[[], Awaitable[None]]
 CUT_SHORT = 130
 
 
@@ -36,14 +40,17 @@ class Daemon:
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._reasons: set[str] = set()
-        """Why the work should rest: stop, pause, window. Empty: work."""
+        """Why the work should rest: stop, pause, window, gate. Empty: work."""
+        self._only: Sequence[CheckpointRow] | None = None
+        """Measure these and do nothing else."""
         self._signals = 0
 
-    async def run(self) -> None:
-        """Take the run and work. Raises SelfRewardError when it cannot go on by itself.
+    async def run(self, only: Sequence[CheckpointRow] | None = None) -> None:
+        """Take the run and work, or `only` measure these. Raises SelfRewardError when it cannot go on.
 
         Raises CancelledError after a second signal; the first one only drains.
         """
+        self._only = only
         self._fence = self._store.leases.take(self._run.id, self._settings.daemon.lease_timeout_s)
         self._store.journal.take_requests(self._run.id)  # what was asked of a daemon that is gone
         main = asyncio.create_task(self._work())
@@ -72,17 +79,21 @@ class Daemon:
                 self._store.leases.release()
 
     async def _work(self) -> None:
-        """Iteration after iteration, resting while there is a reason to."""
+        """Step after step, resting while there is a reason to."""
         await asyncio.to_thread(self._store_seeds)
+        for checkpoint in self._only or ():
+            await asyncio.to_thread(self._look_again, checkpoint)
         failures, before = 0, -1
-        while not self._all_done():
+        while (step := self._next_step()) is not None:
             if not await self._until_wanted():
                 return
             try:
-                await self._iterate()
+                await step()
                 failures = 0
             except Drained:
                 continue
+            except Held as error:
+                self._hold(error.message)
             except EngineError as error:
                 rows = self._rows()
                 failures = 1 if rows != before else failures + 1
@@ -91,6 +102,22 @@ class Daemon:
                 if failures > self._settings.daemon.engine_restarts:
                     raise
                 self._reporter.say("the engine failed and is started again", failures=failures)
+
+    def _next_step(self) -> Step | None:
+        """An iteration while there are any to do; then the last model is measured; then nothing."""
+        if self._only is None and not self._all_done():
+            return self._iterate
+        missing = (checkpoint for checkpoint in self._to_measure() if not self._measured(checkpoint))
+        checkpoint = next(missing, None)
+        return None if checkpoint is None else partial(self._evaluate, checkpoint)
+
+    def _to_measure(self) -> Sequence[CheckpointRow]:
+        """What an iteration of its own does not measure."""
+        if self._only is not None:
+            return self._only
+        last = self._store.runs.latest_iteration(self._run.id)
+        assert last is not None
+        return [self._trained_by(last.t)] if self._settings.evaluation.enabled else []
 
     async def _iterate(self) -> None:
         """The next iteration, from wherever it is, to its end."""
@@ -107,35 +134,66 @@ class Daemon:
             raise
         self._event("iteration_done", f"{trained.name} is trained", place, digest=trained.digest)
 
+    async def _evaluate(self, checkpoint: CheckpointRow) -> None:
+        """Measure a checkpoint, in the iteration that is or will be its own."""
+        require_intact(self._directory, checkpoint)
+        self._reporter.say(f"measuring {checkpoint.name}")
+        place = self._at(checkpoint.version, checkpoint, work=False)
+        await evaluate.run(place)
+        self._event("evaluated", f"{checkpoint.name} is measured", place)
+
+    def _measured(self, checkpoint: CheckpointRow) -> bool:
+        iteration = self._store.runs.iteration(self._run.id, checkpoint.version)
+        stage = iteration and self._store.runs.stage(iteration.id, StageName.EVALUATE)
+        return stage is not None and stage.status is Status.DONE
+
+    def _look_again(self, checkpoint: CheckpointRow) -> None:
+        """What was measured under other settings, or before more seeds came, may lack something now."""
+        iteration = self._store.runs.iteration(self._run.id, checkpoint.version)
+        if iteration is not None:
+            for name in evaluate.ALL:
+                self._store.runs.reopen_stage(iteration.id, name)
+
     async def _place(self) -> Workplace:
         """The iteration to work on: the last one if it is not done, else the one after it."""
         runs = self._store.runs
-        first = runs.checkpoint(self._run.id, 1)
+        first = runs.checkpoint(self._run.id, 0) or runs.checkpoint(self._run.id, 1)
         if first is None:
-            first = await bootstrap.prepare(
-                directory=self._directory,
-                settings=self._settings,
-                store=self._store,
-                run=self._run,
-                fence=self._fence,
-                reporter=self._reporter,
-                stop=self._stop,
-            )
+            first = await self._prepare_first()
         last = runs.latest_iteration(self._run.id)
         if last is None:
-            t, checkpoint = 1, first
+            t, checkpoint = first.version, first
         elif last.status is Status.DONE:
             t, checkpoint = last.t + 1, self._trained_by(last.t)
         else:
             t, checkpoint = last.t, runs.checkpoint_by_id(last.checkpoint_id)
-        bootstrap.require_intact(self._directory, checkpoint)
+        require_intact(self._directory, checkpoint)
         self._require_disk(self._directory / checkpoint.path)
+        return self._at(t, checkpoint)
+
+    async def _prepare_first(self) -> CheckpointRow:
+        """M_0, or M_1 where nothing is to be bootstrapped, from the model that the settings name."""
+        version = 0 if self._settings.bootstrap.mode == "sft" else 1
+        path = f"{MODELS}/M_{version}"
+        digest = await prepare_model(
+            self._settings.model,
+            self._directory / path,
+            self._directory,
+            fence=self._fence,
+            reporter=self._reporter,
+            stop=self._stop,
+        )
+        self._reporter.say(f"M_{version} is ready", digest=digest[:12])
+        return self._store.runs.add_checkpoint(self._run.id, version, CheckpointKind.BASE, path, digest)
+
+    def _at(self, t: int, checkpoint: CheckpointRow, work: bool = True) -> Workplace:
+        iteration = self._store.runs.open_iteration(self._run.id, t, checkpoint.id, self._settings, work)
         return Workplace(
             directory=self._directory,
             store=self._store,
             settings=self._settings,
             run=self._run,
-            iteration=runs.open_iteration(self._run.id, t, checkpoint.id, self._settings),
+            iteration=iteration,
             checkpoint=checkpoint,
             fence=self._fence,
             reporter=self._reporter,
@@ -148,7 +206,8 @@ class Daemon:
         return checkpoint
 
     def _store_seeds(self) -> None:
-        reading = read_seeds(self._settings.seeds.files, self._directory)
+        settings = self._settings.seeds
+        reading = read_seeds(settings.files, self._directory, settings.held_out)
         if not reading.seeds:
             raise BadInput("there are no seeds", "Name a seed file in seeds.files, or use 'builtin'.")
         self._store.prompts.add_seeds(self._run.id, reading.seeds)
@@ -189,6 +248,22 @@ class Daemon:
             self._reporter.say("going on")
         return not self._reasons
 
+    def _hold(self, finding: str) -> None:
+        """A health gate found something: rest until a user lets it go on."""
+        self._event("gate", finding)
+        self._reporter.say(
+            f"held by a health gate\n{finding}\nLet it go on with: selfreward resume. Or stop, change the "
+            "settings, and start again: it is checked once more."
+        )
+        self._rest("gate", True)
+
+    def _let_go(self) -> None:
+        """A user accepts what a gate has found."""
+        last = self._store.runs.latest_iteration(self._run.id)
+        if "gate" in self._reasons and last is not None:
+            self._store.gates.accept(last.id)
+        self._rest("gate", False)
+
     def _rest(self, reason: str, wanted: bool) -> None:
         """Add or take away a reason to rest; the stages see it through the stop event."""
         (self._reasons.add if wanted else self._reasons.discard)(reason)
@@ -222,6 +297,7 @@ class Daemon:
                 self._reporter.say(f"asked to {request.action}")
                 if request.action is ControlAction.RESUME:
                     self._rest("pause", False)
+                    await asyncio.to_thread(self._let_go)
                 else:
                     self._rest(request.action, True)
             await asyncio.sleep(POLL_S)

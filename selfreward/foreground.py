@@ -15,6 +15,7 @@ from selfreward.store import Store
 from selfreward.store.migrate import current_revision, upgrade
 from selfreward.store.readonly import summary
 from selfreward.tabular import print_table
+from selfreward.types import CheckpointRow
 
 
 def run(directory: Path, settings: Settings) -> None:
@@ -31,6 +32,33 @@ def run(directory: Path, settings: Settings) -> None:
         sys.exit(CUT_SHORT)
     finally:
         store.close()
+
+
+def evaluate(directory: Path, settings: Settings, name: str | None) -> None:
+    """Measure a checkpoint, or all of a run that lack figures. Raises SelfRewardError when it cannot."""
+    store = Store.open(settings.database.url, directory)
+    try:
+        with ExitStack() as stack:
+            daemon = Daemon(directory.resolve(), settings, store, _reporter(settings, stack))
+            asyncio.run(daemon.run(_to_measure(store, settings, name)))
+    except asyncio.CancelledError:
+        sys.exit(CUT_SHORT)
+    finally:
+        store.close()
+
+
+def _to_measure(store: Store, settings: Settings, name: str | None) -> list[CheckpointRow]:
+    """M_0, M_1, …; the SFT baseline is measured where it is made, in the bootstrap."""
+    run = store.runs.find(settings.name)
+    checkpoints = [] if run is None else store.runs.checkpoints(run.id)
+    own = [checkpoint for checkpoint in checkpoints if checkpoint.name == f"M_{checkpoint.version}"]
+    found = [checkpoint for checkpoint in own if name in (None, checkpoint.name)]
+    if not found:
+        known = ", ".join(checkpoint.name for checkpoint in own) or "none yet: selfreward start makes them"
+        raise BadInput(
+            f"there is no checkpoint {name or ''} to measure".replace("  ", " "), f"There are: {known}."
+        )
+    return found
 
 
 def open_or_create(url: str, directory: Path) -> Store:
@@ -56,6 +84,7 @@ def _summarise(directory: Path, settings: Settings, store: Store) -> None:
     print_table(summary(store.database, settings.name))
     print(
         "\nnext:\n"
+        f"  selfreward report{where}\n"
         f"  selfreward status{where}\n"
         f'  selfreward query{where} "select * from iteration_summary"\n'
         f'  selfreward query{where} "select step, loss, margin, accuracy from training_curve where t = 1"\n'

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from selfreward.stages import pair, train
+from selfreward.stages import bootstrap, check, evaluate, pair, train
 from selfreward.stages.judge import Judge
 from selfreward.stages.pump import Pump, run_together
 from selfreward.stages.sample import Sample
@@ -16,24 +16,32 @@ async def run_iteration(place: Workplace) -> CheckpointRow:
     """M_t writes prompts, answers them, judges the answers and learns from them: M_{t+1}.
 
     Each step asks the database what is missing and does only that, so running an iteration again
-    after any stop goes on where it was. Raises Drained when asked to stop, Halted when there is
-    too little to learn from, and EngineError or TrainingError when a part failed.
+    after any stop goes on where it was. Raises Drained when asked to stop, Held when a health gate
+    asks for a user, Halted when there is too little to learn from, and EngineError or TrainingError when
+    a part failed. Iteration 0 is the bootstrap: M_0 learns from seeds to answer and to judge.
     """
+    if place.iteration.t == 0:
+        return await bootstrap.run(place)
     await generate(place)
+    await evaluate.finish(place)
     await asyncio.to_thread(pair.run, place)
+    await asyncio.to_thread(check.run, place)
     return await train.run(place)
 
 
 async def generate(place: Workplace) -> None:
-    """Write, answer and judge: three pumps at once on one continuously batched server of M_t."""
+    """Write, answer and judge: three pumps at once on one continuously batched server of M_t.
+
+    In the same session M_t is measured on held-out seeds.
+    """
     begin = place.store.runs.begin_stage
     names = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE)
     writing, answering, judging = (begin(place.iteration.id, name) for name in names)
     if all(stage.status is Status.DONE for stage in (writing, answering, judging)):
-        return
+        return await evaluate.work(place)
     async with engine_session(place) as (engine, session):
         prompts = Pump(place, writing, SelfInstruct(place, writing, engine))
         candidates = Pump(place, answering, Sample(place, answering, engine, session), upstream=prompts)
         judgements = Pump(place, judging, Judge(place, judging, engine, session), upstream=candidates)
-        await run_together([prompts, candidates, judgements])
+        await run_together([prompts, candidates, judgements, *evaluate.pumps(place, engine, session)])
     # The server has exited: its memory is free for the trainer.

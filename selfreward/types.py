@@ -25,6 +25,8 @@ class StageName(StrEnum):
     """The same comparisons by a judge that is not of this run."""
     EVALUATE = "evaluate"
     """Figures with intervals from all of that."""
+    MEASURE_BASELINE = "measure_baseline"
+    """The SFT baseline judges the held-out replies."""
     SELECT = "select"
     """Which examples M_1 is trained on."""
     PAIR = "pair"

@@ -1,68 +1,131 @@
-"""Iteration 0, where M_1 comes from: made once from the model that the settings name."""
+"""Iteration 0: M_0 → M_1 by SFT on instruction and judging examples (arXiv 2401.10020, section 2.1)."""
 
 import asyncio
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from selfreward.config import Settings
-from selfreward.errors import BadInput
-from selfreward.reporting import Reporter
-from selfreward.stages.workplace import Drained
-from selfreward.store import Store
-from selfreward.training.checkpoint import adoptable, collect_garbage, verify
-from selfreward.training.jobs import ConvertJob
-from selfreward.training.launch import Stopped, run_job
-from selfreward.training.sources import parse_model_source
-from selfreward.types import CheckpointKind, CheckpointRow, RunRow
+from selfreward.errors import Halted
+from selfreward.stages import evaluate, examples
+from selfreward.stages.held_out import JudgeReplies
+from selfreward.stages.pump import Pump, run_together
+from selfreward.stages.session import engine_session
+from selfreward.stages.trainer import job_directory, train, write_rows
+from selfreward.stages.workplace import MODELS, Workplace
+from selfreward.training.checkpoint import adoptable, collect_garbage
+from selfreward.training.jobs import SftJob
+from selfreward.types import (
+    CheckpointKind,
+    CheckpointRow,
+    DropReason,
+    ExampleKind,
+    Split,
+    StageName,
+    StageRow,
+    Status,
+)
 
-MODELS = "models"
+BASELINE = "M_0_ift"
+"""The SFT baseline: M_0 after instruction examples alone."""
 
 
-async def prepare(
-    directory: Path,
-    settings: Settings,
-    store: Store,
-    run: RunRow,
-    fence: int,
-    reporter: Reporter,
-    stop: asyncio.Event,
-) -> CheckpointRow:
-    """M_1 as a row and a safetensors directory; one that a crash left without its row is adopted."""
+async def run(place: Workplace) -> CheckpointRow:
+    """M_1 as a row and a directory; goes on where an earlier attempt stopped.
+
+    Raises Drained when asked to stop, Halted when there are no examples, and EngineError or
+    TrainingError when a part failed.
+    """
+    await evaluate.run(place)
+    await asyncio.to_thread(examples.instruct, place)
+    if place.settings.bootstrap.eft == "judged":
+        baseline = await _baseline(place)
+        await _judge(baseline)
+        await asyncio.to_thread(examples.judged, place, judge_of(baseline))
+    elif place.settings.bootstrap.eft == "seeds":
+        await asyncio.to_thread(examples.from_seeds, place)
+    await asyncio.to_thread(examples.finish, place)
+    stage = await asyncio.to_thread(place.store.runs.begin_stage, place.iteration.id, StageName.TRAIN)
     path = f"{MODELS}/M_1"
-    final = directory / path
-    collect_garbage(directory / MODELS)
-    manifest = adoptable(final)
-    if manifest is None:
-        parse_model_source(settings.model, directory)  # its complaints need no child to be heard
-        reporter.say("preparing M_1", model=settings.model)
-        job = ConvertJob(source=settings.model, run_dir=directory, output=final, fence=fence)
-        try:
-            digest = (await run_job(job, directory / "jobs" / "M_1", _note(reporter), stop)).digest
-        except Stopped:
-            raise Drained from None
-    else:
-        digest = manifest.digest
-    reporter.say("M_1 is ready", digest=digest[:12])
-    return store.runs.add_checkpoint(run.id, 1, CheckpointKind.BASE, path, digest)
+    digest = await _sft(place, stage, path, (ExampleKind.IFT, ExampleKind.EFT))
+    place.store.runs.describe_stage(stage.id, f"M_1 {digest[:12]}")
+    return place.store.runs.finish_iteration(place.iteration, CheckpointKind.SFT, path, digest)
 
 
-def require_intact(directory: Path, checkpoint: CheckpointRow) -> None:
-    """Raise BadInput unless the checkpoint's files are there, of the right size, and are its own."""
-    path = directory / checkpoint.path
-    problems = verify(path)
-    manifest = adoptable(path)
-    if manifest is not None and manifest.digest != checkpoint.digest:
-        problems = [f"it holds {manifest.digest[:12]}, the database says {checkpoint.digest[:12]}"]
-    if problems:
-        raise BadInput(
-            f"{checkpoint.name} at {path} is not intact: {'; '.join(problems)}",
-            "Restore that directory from a copy. The rows of the database are all there.",
-        )
+def judge_of(place: Workplace) -> int:
+    """The baseline's way of judging, as a row."""
+    return examples.judge_row(place)
 
 
-def _note(reporter: Reporter) -> Any:
-    async def note(event: dict[str, Any]) -> None:
-        if event["event"] == "note":
-            reporter.say(str(event["message"]))
+async def _baseline(place: Workplace) -> Workplace:
+    """The place with the SFT baseline in M_0's stead."""
+    runs, path = place.store.runs, f"{MODELS}/{BASELINE}"
+    stage = await asyncio.to_thread(runs.begin_stage, place.iteration.id, StageName.BASELINE)
+    row = runs.checkpoint_named(place.run.id, BASELINE)
+    if row is None:
+        digest = await _sft(place, stage, path, (ExampleKind.IFT,))
+        parent = place.checkpoint.id
+        row = runs.add_checkpoint(place.run.id, 0, CheckpointKind.SFT, path, digest, parent, BASELINE)
+    if stage.status is not Status.DONE:
+        runs.finish_stage(stage.id, f"{BASELINE} {row.digest[:12]}")
+    return replace(place, checkpoint=row)
 
-    return note
+
+async def _judge(place: Workplace) -> None:
+    """The baseline judges the ranked replies to learn from, and those to be measured on."""
+    runs, store = place.store.runs, place.store
+    judging = await asyncio.to_thread(runs.begin_stage, place.iteration.id, StageName.JUDGE)
+    measuring = await asyncio.to_thread(runs.begin_stage, place.iteration.id, StageName.MEASURE_BASELINE)
+    if judging.status is Status.DONE and measuring.status is Status.DONE:
+        return
+    ranked = store.replies.prompts(place.run.id, Split.TRAIN)
+    held_out = evaluate.look_up(place).ranked if place.settings.evaluation.enabled else ()
+    async with engine_session(place) as (engine, session):
+        teach, test = examples.judge_settings(place), evaluate.judge_settings(place)
+        works = [
+            Pump(place, judging, JudgeReplies(place, judging, engine, session, ranked, teach)),
+            Pump(place, measuring, JudgeReplies(place, measuring, engine, session, held_out, test)),
+        ]
+        await run_together(works)
+    if held_out:
+        rows = await asyncio.to_thread(evaluate.judge_rows, place, test)
+        store.evaluations.put(place.run.id, rows)
+
+
+async def _sft(place: Workplace, stage: StageRow, path: str, kinds: tuple[ExampleKind, ...]) -> str:
+    """The digest of M_0 after SFT on the kept examples of these kinds. A finished one is adopted."""
+    output = place.directory / path
+    collect_garbage(output.parent)
+    if manifest := adoptable(output):
+        return manifest.digest
+    job_dir = job_directory(place, stage, output.name)
+    count = await asyncio.to_thread(_write_examples, place, job_dir / "examples.jsonl", kinds)
+    if not count:
+        raise _nothing_to_learn(place, stage)
+    job = SftJob(
+        output=output,
+        fence=place.fence,
+        model=place.model_path,
+        examples=job_dir / "examples.jsonl",
+        settings=place.settings.bootstrap.sft,
+        seed=place.settings.seed,
+        work=job_dir / "work",
+    )
+    place.reporter.say(f"starting the trainer on {place.checkpoint.name}", examples=count)
+    return await train(place, stage, job, job_dir, lambda ids: place.store.examples.drop(ids, TOO_LONG))
+
+
+TOO_LONG = DropReason.TOO_LONG
+
+
+def _write_examples(place: Workplace, path: Path, kinds: tuple[ExampleKind, ...]) -> int:
+    """The kept examples as JSONL; returns how many there are."""
+    return write_rows(path, map(asdict, place.store.examples.kept(place.iteration.id, *kinds)))
+
+
+def _nothing_to_learn(place: Workplace, stage: StageRow) -> Halted:
+    message = f"there is no example to train on: {examples.describe(place)}"
+    place.store.runs.fail_stage(stage.id, Status.HALTED, message)
+    return Halted(
+        message,
+        "Name seeds with answers and ranked replies in seeds.files, or start from an instruct model "
+        'with bootstrap = "none". See why with: selfreward query "select * from bootstrap_examples"',
+    )

@@ -1,13 +1,18 @@
 """M_t judges its own candidates 0–5 with the additive rubric (arXiv 2401.10020, section 2.2), K times."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from selfreward.engines.base import ChatMessage, Engine, PromptTooLong
-from selfreward.judging import GUIDED_REGEX, parse_score
-from selfreward.prompting import load_template
+from selfreward.config import JudgeSettings
+from selfreward.engines.base import ChatMessage, Engine, NotOneToken, PromptTooLong
+from selfreward.judging import GUIDED_REGEX, SCORE_STEM, SCORES, expected_score, parse_score, split_at_score
+from selfreward.prompting import PromptTemplate, load_template
 from selfreward.stages.workplace import Workplace
 from selfreward.types import (
     CandidateTask,
+    Choice,
     Completion,
     JudgementStatus,
     NewJudgement,
@@ -16,6 +21,92 @@ from selfreward.types import (
 )
 
 TEMPLATE_FIELDS = ("prompt", "response")
+ASKED = "choice"
+"""Finish reason of a judgement that was asked for, not written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One judgement of one response, whatever table it goes to."""
+
+    sample: int
+    raw_text: str
+    """What the judge wrote. With `judge.score = "direct"`, where it writes nothing: the score it was
+    found to give as "Score: 3.42", empty when that is unreadable."""
+    status: JudgementStatus
+    score: float | None
+    probabilities: tuple[float, ...] | None = None
+    """P(0) … P(5) at the place of the score; None where the score was sampled, or not got as far as."""
+    token_count: int
+    finish_reason: str
+
+
+def wanted(settings: JudgeSettings) -> int:
+    """Judgements of each response: K, but 1 where asking again would give the same."""
+    return 1 if settings.score == "direct" else settings.samples
+
+
+def rubric(settings: JudgeSettings, directory: Path) -> PromptTemplate:
+    """The rubric's template. Raises BadInput when it lacks the prompt or the response."""
+    return load_template(settings.template, directory).require(TEMPLATE_FIELDS)
+
+
+def unjudged(samples: Sequence[int], status: JudgementStatus) -> list[Reading]:
+    """Judgements that could not be had."""
+    return [
+        Reading(sample=sample, raw_text="", status=status, score=None, token_count=0, finish_reason="none")
+        for sample in samples
+    ]
+
+
+class RubricJudge:
+    """Judges a response to a prompt with `settings.score`'s way of coming to a number.
+
+    `sampled` takes the number that the judge wrote. `expected` takes Σ s·P(s) at the place where it
+    wrote one, after its own justification; what cannot be read stays unreadable. `direct` takes Σ s·P(s)
+    of a reply that begins with "Score: ". The probabilities are the model's own: the sampling
+    temperature has no part in them.
+    """
+
+    def __init__(self, template: PromptTemplate, settings: JudgeSettings, engine: Engine) -> None:
+        self._template, self._settings, self._engine = template, settings, engine
+        self._regex = GUIDED_REGEX if settings.guided else None
+
+    async def judge(self, prompt: str, response: str, samples: Sequence[int]) -> list[Reading]:
+        """A judgement for each of `samples`, in one request that shares the prefill.
+
+        Raises RequestFailed, NotOneToken or EngineError as the engine does; a prompt that is too long
+        is a judgement of its own.
+        """
+        text = self._template.render(prompt=prompt, response=response)
+        message: ChatMessage = {"role": "user", "content": text}
+        try:
+            if self._settings.score == "direct":
+                return await self._ask(message, samples)
+            return await self._write(message, samples)
+        except PromptTooLong:
+            return unjudged(samples, JudgementStatus.TOO_LONG)
+
+    async def _ask(self, message: ChatMessage, samples: Sequence[int]) -> list[Reading]:
+        choice = await self._engine.choose([message], SCORE_STEM, SCORES)
+        return [_asked(sample, choice) for sample in samples]
+
+    async def _write(self, message: ChatMessage, samples: Sequence[int]) -> list[Reading]:
+        replies = await self._engine.chat([message], self._settings, len(samples), regex=self._regex)
+        pairs = zip(samples, replies, strict=True)
+        if self._settings.score == "sampled":
+            return [_written(sample, reply) for sample, reply in pairs]
+        return await asyncio.gather(*(self._expect(message, sample, reply) for sample, reply in pairs))
+
+    async def _expect(self, message: ChatMessage, sample: int, reply: Completion) -> Reading:
+        stem = split_at_score(reply.text)
+        if stem is None:
+            return _written(sample, reply)
+        try:
+            choice = await self._engine.choose([message], stem, SCORES)
+        except NotOneToken:  # an odd spelling of the label; with the usual one it is the tokenizer's fault
+            choice = await self._engine.choose([message], f"{stem.rstrip()}\n{SCORE_STEM}", SCORES)
+        return _written(sample, reply, choice)
 
 
 class Judge:
@@ -24,16 +115,16 @@ class Judge:
     name = StageName.JUDGE
 
     def __init__(self, place: Workplace, stage: StageRow, engine: Engine, session_id: int) -> None:
-        self._place, self._stage, self._engine, self._session_id = place, stage, engine, session_id
-        self._settings = place.settings.judge
-        self._template = load_template(self._settings.template, place.directory).require(TEMPLATE_FIELDS)
-        self._regex = GUIDED_REGEX if self._settings.guided else None
+        self._place, self._stage, self._session_id = place, stage, session_id
+        settings = place.settings.judge
+        self._judge = RubricJudge(rubric(settings, place.directory), settings, engine)
+        self._wanted = wanted(settings)
         self.id = judge_id(place)
 
     def total(self) -> int:
         """Judgements of all the candidates that are wanted."""
         settings = self._place.settings
-        return settings.self_instruct.target * settings.sample.candidates * self._settings.samples
+        return settings.self_instruct.target * settings.sample.candidates * self._wanted
 
     def done(self) -> int:
         """Judgements that are there."""
@@ -46,22 +137,17 @@ class Judge:
     def fetch(self, after: int, room: int) -> list[CandidateTask]:
         """Candidates short of K judgements."""
         return self._place.store.candidates.short_of_judgements(
-            self._place.data_iteration, self.id, self._settings.samples, after, room
+            self._place.data_iteration, self.id, self._wanted, after, room
         )
 
     async def perform(self, item: CandidateTask) -> list[NewJudgement]:
-        """The judgements that the candidate lacks, in one request that shares the prefill."""
-        text = self._template.render(prompt=item.prompt_text, response=item.text)
-        message: ChatMessage = {"role": "user", "content": text}
-        try:
-            replies = await self._engine.chat([message], self._settings, len(item.missing), regex=self._regex)
-        except PromptTooLong:
-            return [_unjudged(item, sample, JudgementStatus.TOO_LONG) for sample in item.missing]
-        return [_judgement(item, sample, reply) for sample, reply in zip(item.missing, replies, strict=True)]
+        """The judgements that the candidate lacks."""
+        readings = await self._judge.judge(item.prompt_text, item.text, item.missing)
+        return [_judgement(item, reading) for reading in readings]
 
     def give_up(self, item: CandidateTask, error: str) -> list[NewJudgement]:
         """Judgements that could not be had."""
-        return [_unjudged(item, sample, JudgementStatus.FAILED) for sample in item.missing]
+        return [_judgement(item, reading) for reading in unjudged(item.missing, JudgementStatus.FAILED)]
 
     def commit(self, results: Sequence[NewJudgement], cursor: int) -> int:
         """Store judgements."""
@@ -78,9 +164,9 @@ class Judge:
         return f"{total} judgements, {share} readable{average}"
 
 
-def judge_id(place: Workplace) -> int:
-    """The way of judging of this iteration, as a row: same settings, template and model, same id."""
-    settings = place.settings.judge
+def judge_id(place: Workplace, settings: JudgeSettings | None = None) -> int:
+    """A way of judging, the loop's unless `settings` are given, as a row: all the same, the same id."""
+    settings = settings or place.settings.judge
     template = load_template(settings.template, place.directory)
     parameters = settings.model_dump(mode="json", exclude={"template", "samples"})
     return place.store.candidates.judge(
@@ -88,26 +174,44 @@ def judge_id(place: Workplace) -> int:
     )
 
 
-def _judgement(task: CandidateTask, sample: int, reply: Completion) -> NewJudgement:
+def _written(sample: int, reply: Completion, choice: Choice | None = None) -> Reading:
+    """What the judge wrote, with the number in it replaced by the expectation if there is a choice."""
     status, score = parse_score(reply.text)
-    return NewJudgement(
-        candidate_id=task.id,
+    if choice is not None:
+        score = expected_score(choice)
+        status = JudgementStatus.UNREADABLE if score is None else JudgementStatus.READ
+    return Reading(
         sample=sample,
         raw_text=reply.text,
         status=status,
         score=score,
+        probabilities=choice.probabilities if choice is not None else None,
         token_count=reply.token_count,
         finish_reason=reply.finish_reason,
     )
 
 
-def _unjudged(task: CandidateTask, sample: int, status: JudgementStatus) -> NewJudgement:
+def _asked(sample: int, choice: Choice) -> Reading:
+    score = expected_score(choice)
+    return Reading(
+        sample=sample,
+        raw_text="" if score is None else f"{SCORE_STEM}{score:.2f}",
+        status=JudgementStatus.UNREADABLE if score is None else JudgementStatus.READ,
+        score=score,
+        probabilities=choice.probabilities,
+        token_count=choice.token_count,
+        finish_reason=ASKED,
+    )
+
+
+def _judgement(task: CandidateTask, reading: Reading) -> NewJudgement:
     return NewJudgement(
         candidate_id=task.id,
-        sample=sample,
-        raw_text="",
-        status=status,
-        score=None,
-        token_count=0,
-        finish_reason="none",
+        sample=reading.sample,
+        raw_text=reading.raw_text,
+        status=reading.status,
+        score=reading.score,
+        token_count=reading.token_count,
+        finish_reason=reading.finish_reason,
+        probabilities=reading.probabilities,
     )

@@ -40,12 +40,12 @@ class Sample:
         try:
             replies = await self._engine.chat([message], self._settings, len(item.missing))
         except PromptTooLong:
-            return [_unanswered(item, index, CandidateStatus.TOO_LONG) for index in item.missing]
-        return [_candidate(item, index, reply) for index, reply in zip(item.missing, replies, strict=True)]
+            return [unanswered(item, index, CandidateStatus.TOO_LONG) for index in item.missing]
+        return [answered(item, index, reply) for index, reply in zip(item.missing, replies, strict=True)]
 
     def give_up(self, item: PromptRow, error: str) -> list[NewCandidate]:
         """Candidates that could not be had."""
-        return [_unanswered(item, index, CandidateStatus.FAILED) for index in item.missing]
+        return [unanswered(item, index, CandidateStatus.FAILED) for index in item.missing]
 
     def commit(self, results: Sequence[NewCandidate], cursor: int) -> int:
         """Store candidates."""
@@ -60,7 +60,8 @@ class Sample:
         return f"{sum(statuses.values())} candidates ({_listed(statuses)})"
 
 
-def _candidate(prompt: PromptRow, index: int, reply: Completion) -> NewCandidate:
+def answered(prompt: PromptRow, index: int, reply: Completion) -> NewCandidate:
+    """The row of an answer: empty, cut off or fine."""
     if not reply.text.strip():
         status = CandidateStatus.EMPTY
     elif reply.finish_reason == "length":
@@ -78,7 +79,8 @@ def _candidate(prompt: PromptRow, index: int, reply: Completion) -> NewCandidate
     )
 
 
-def _unanswered(prompt: PromptRow, index: int, status: CandidateStatus) -> NewCandidate:
+def unanswered(prompt: PromptRow, index: int, status: CandidateStatus) -> NewCandidate:
+    """The row of an answer that could not be had."""
     return NewCandidate(
         prompt_id=prompt.id,
         index=index,

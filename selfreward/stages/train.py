@@ -1,20 +1,17 @@
 """DPO of M_t on its own pairs, in a child process: M_{t+1} appears complete or not at all."""
 
 import asyncio
-import json
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from selfreward.errors import Halted, TrainingError
-from selfreward.stages.bootstrap import MODELS
+from selfreward.errors import Halted
 from selfreward.stages.pair import describe
-from selfreward.stages.workplace import Drained, Workplace
+from selfreward.stages.trainer import job_directory, train, write_rows
+from selfreward.stages.workplace import MODELS, Workplace
 from selfreward.training.checkpoint import adoptable, collect_garbage
 from selfreward.training.jobs import DpoJob
-from selfreward.training.launch import Stopped, run_job
-from selfreward.types import CheckpointKind, CheckpointRow, MetricPoint, StageName, StageRow, Status
-
-SHOWN = {"loss": "loss", "rewards/margins": "margin"}
+from selfreward.types import CheckpointKind, CheckpointRow, StageName, StageRow, Status
 
 
 async def run(place: Workplace) -> CheckpointRow:
@@ -35,9 +32,8 @@ async def run(place: Workplace) -> CheckpointRow:
 
 
 async def _train(place: Workplace, stage: StageRow, output: Path) -> str:
-    """Run the child and store what it tells; returns the digest of the new checkpoint."""
-    job_dir = place.directory / "jobs" / output.name / f"attempt_{stage.attempts}"
-    job_dir.mkdir(parents=True, exist_ok=True)
+    """Write the pairs, run the child; returns the digest of the new checkpoint."""
+    job_dir = job_directory(place, stage, output.name)
     pairs = await asyncio.to_thread(_write_pairs, place, job_dir / "pairs.jsonl")
     if pairs < place.settings.train.min_pairs:
         raise _too_few(place, stage, pairs)
@@ -51,64 +47,12 @@ async def _train(place: Workplace, stage: StageRow, output: Path) -> str:
         work=job_dir / "work",
     )
     place.reporter.say(f"starting the trainer on {place.checkpoint.name}", pairs=pairs)
-    try:
-        done = await run_job(job, job_dir, _Listener(place, stage).hear, place.stop)
-    except Stopped:
-        raise Drained from None
-    except TrainingError as error:
-        place.store.runs.fail_stage(stage.id, Status.FAILED, str(error))
-        raise
-    return done.digest
-
-
-class _Listener:
-    """Turns the child's events into rows while it runs."""
-
-    def __init__(self, place: Workplace, stage: StageRow) -> None:
-        self._place, self._stage = place, stage
-
-    async def hear(self, event: dict[str, Any]) -> None:
-        """One event, in order."""
-        handler = {
-            "start": self._start,
-            "metric": self._metric,
-            "too_long": self._too_long,
-        }.get(event["event"])
-        if handler is not None:
-            await asyncio.to_thread(handler, event)
-
-    def _start(self, event: dict[str, Any]) -> None:
-        self._place.reporter.begin(StageName.TRAIN, 0, event["total_steps"])
-
-    def _metric(self, event: dict[str, Any]) -> None:
-        step, values = event["step"], event["values"]
-        points = [MetricPoint(step=step, name=name, value=value) for name, value in values.items()]
-        self._place.store.journal.add_metrics(
-            self._place.iteration.id, self._stage.name, self._stage.attempts, points
-        )
-        figures = {label: values[name] for name, label in SHOWN.items() if name in values}
-        self._place.reporter.progress(StageName.TRAIN, step, **figures)
-
-    def _too_long(self, event: dict[str, Any]) -> None:
-        self._place.store.pairs.exclude(self._place.iteration.id, event["pair_ids"])
-        count, limit = len(event["pair_ids"]), self._place.settings.train.max_length
-        self._place.reporter.say(f"{count} pairs are longer than {limit} tokens and are left out")
+    return await train(place, stage, job, job_dir, partial(place.store.pairs.exclude, place.iteration.id))
 
 
 def _write_pairs(place: Workplace, path: Path) -> int:
-    """Write the pairs to train on as JSONL; returns how many there are."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for pair in place.store.pairs.training_pairs(place.iteration.id):
-            row = {
-                "pair_id": pair.pair_id,
-                "prompt": pair.prompt,
-                "chosen": pair.chosen,
-                "rejected": pair.rejected,
-            }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    return count
+    """The pairs to train on as JSONL; returns how many there are."""
+    return write_rows(path, map(asdict, place.store.pairs.training_pairs(place.iteration.id)))
 
 
 def _too_few(place: Workplace, stage: StageRow, pairs: int) -> Halted:

@@ -9,6 +9,9 @@ from selfreward.reporting import Reporter
 from selfreward.store import Store
 from selfreward.types import CheckpointRow, IterationRow, RunRow
 
+MODELS = "models"
+"""Where checkpoints live in a run's directory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
@@ -38,3 +41,11 @@ class Workplace:
 
 class Drained(Exception):
     """The stage stopped at an item boundary because `stop` was set. Everything finished is committed."""
+
+
+class Held(Exception):
+    """A health gate holds the iteration until a user lets it go on. `message` says what was found."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message

@@ -175,9 +175,13 @@ class Answers:
             insert_new(connection, AnswerComparison, rows)
             connection.execute(move_cursor(stage_id, cursor))
 
-    def comparison_count(self, judge_id: int) -> int:
-        """Comparisons that a judge has made, one for each order."""
-        query = select(func.count()).where(AnswerComparison.judge_id == judge_id)
+    def comparison_count(self, judge_id: int, checkpoint_id: int) -> int:
+        """Comparisons of a checkpoint's answers that a judge has made, one for each order."""
+        mine = select(Answer.id).where(Answer.checkpoint_id == checkpoint_id)
+        query = select(func.count()).where(
+            AnswerComparison.judge_id == judge_id,
+            AnswerComparison.first_id.in_(mine) | AnswerComparison.second_id.in_(mine),
+        )
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 

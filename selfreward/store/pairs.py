@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select, update
 from selfreward.store.candidates import move_cursor
 from selfreward.store.database import Database
 from selfreward.store.rows import insert_new, now
-from selfreward.store.schema import Candidate, Judgement, PairDecision, PreferencePair, Prompt
+from selfreward.store.schema import Candidate, Iteration, Judgement, PairDecision, PreferencePair, Prompt
 from selfreward.types import (
     CandidateStatus,
     PairOutcome,
@@ -82,6 +82,18 @@ class Pairs:
         )
         with self._database.read() as connection:
             return {PairOutcome(outcome): count for outcome, count in connection.execute(query)}
+
+    def counts(self, run_id: int) -> dict[int, int]:
+        """Pairs that iteration t of a run trains on, by t."""
+        query = (
+            select(Iteration.t, func.count())
+            .join(PreferencePair, PreferencePair.iteration_id == Iteration.id)
+            .where(Iteration.run_id == run_id, PreferencePair.excluded.is_(None))
+            .group_by(Iteration.t)
+            .order_by(Iteration.t)
+        )
+        with self._database.read() as connection:
+            return {t: count for t, count in connection.execute(query)}
 
     def training_pairs(self, iteration_id: int, page: int = 500) -> Iterator[TrainingPair]:
         """The pairs an iteration trains on, with their texts, in the order of their ids."""

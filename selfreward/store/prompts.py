@@ -41,6 +41,24 @@ class Prompts:
         )
         return self._rows(query.order_by(Prompt.id))
 
+    def answered(self, run_id: int) -> list[tuple[int, str, str]]:
+        """(id, instruction, answer) of the training seeds that have an answer.
+
+        In an order that does not depend on the files they came from, so that a part is a fair sample.
+        """
+        query = (
+            select(Prompt.id, Prompt.text, Prompt.reference)
+            .where(
+                Prompt.run_id == run_id,
+                Prompt.source == PromptSource.SEED,
+                Prompt.split == Split.TRAIN,
+                Prompt.reference.is_not(None),
+            )
+            .order_by(Prompt.text_hash)
+        )
+        with self._database.read() as connection:
+            return [(key, text, reference or "") for key, text, reference in connection.execute(query)]
+
     def seed(self, run_id: int, prompt_id: int) -> Seed | None:
         """One seed, whole; None when the run has no seed of this id."""
         mine = (Prompt.run_id == run_id) & (Prompt.source == PromptSource.SEED) & (Prompt.id == prompt_id)

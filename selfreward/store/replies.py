@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from selfreward.store.candidates import expectation, move_cursor
 from selfreward.store.database import Database
 from selfreward.store.rows import insert_new, now
-from selfreward.store.schema import Prompt, RankedReply, ReplyJudgement
+from selfreward.store.schema import Judge, Prompt, RankedReply, ReplyJudgement
 from selfreward.text import clean
 from selfreward.types import (
     CandidateTask,
@@ -54,6 +54,10 @@ class Replies:
                     break
                 chosen.append(prompt_id)
         return chosen
+
+    def held_out(self, run_id: int, most: int) -> list[int]:
+        """Ids of held-out seeds with at most `most` ranked replies together."""
+        return self.prompts(run_id, Split.HELD_OUT, most)
 
     def ranked(self, prompt_ids: Sequence[int]) -> list[RankedPrompt]:
         """These seeds with their real replies, in the order of `prompt_ids`."""
@@ -186,6 +190,14 @@ class Replies:
             )
             for key, row in rows.items()
         ]
+
+    def judged_alike(self, judge_id: int, checkpoint_id: int, prompt_ids: Sequence[int]) -> list[JudgedReply]:
+        """What another checkpoint gave the same replies, judging in the same way; empty if it never did."""
+        way = select(Judge.digest).where(Judge.id == judge_id).scalar_subquery()
+        query = select(Judge.id).where(Judge.checkpoint_id == checkpoint_id, Judge.digest == way)
+        with self._database.read() as connection:
+            other = connection.execute(query).scalar_one_or_none()
+        return [] if other is None else self.judged(other, prompt_ids)
 
     def readings(self, judge_id: int, prompt_ids: Sequence[int]) -> Mapping[int, list[StoredReading]]:
         """The readable judgements of a judge by reply, in sample order."""

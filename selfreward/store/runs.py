@@ -94,6 +94,13 @@ class Runs:
             row = connection.execute(query).one_or_none()
         return None if row is None else _iteration(row)
 
+    def iteration(self, run_id: int, t: int) -> IterationRow | None:
+        """Iteration t of a run, worked on or only measured."""
+        query = select(*_ITERATION).where(Iteration.run_id == run_id, Iteration.t == t)
+        with self._database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _iteration(row)
+
     def open_iteration(
         self, run_id: int, t: int, checkpoint_id: int, settings: Settings, work: bool = True
     ) -> IterationRow:

@@ -27,6 +27,8 @@ latency = {latency}
 [self_instruct]
 target = 6
 max_attempts = 200
+[evaluation]
+enabled = false
 [train]
 batch_size = 2
 micro_batch_size = 2
