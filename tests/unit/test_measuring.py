@@ -372,9 +372,9 @@ Sets = tuple[dict[Metric, float], list[dict[Metric, Figure]]]
 @pytest.fixture(scope="module")
 def truth_and_sets() -> Sets:
     """What a large set of prompts says of the simulated judge, and 150 small ones."""
-    random = np.random.default_rng(5)
+    random = np.random.default_rng(11)
     large = named(judge_figures(simulated(random, 1500)))
-    sets = [named(judge_figures(simulated(random, 15))) for _ in range(150)]
+    sets = [named(judge_figures(simulated(random, 25))) for _ in range(150)]
     return {metric: ends(figure)[1] for metric, figure in large.items() if figure.n}, sets
 
 
@@ -387,7 +387,7 @@ def test_judge_intervals_hold_the_truth_as_often_as_they_say(truth_and_sets: Set
         Metric.KENDALL,
         Metric.TIE_SHARE,
     ):
-        assert 0.9 <= share_that_hold([figures[metric] for figures in sets], truth[metric]) <= 0.995
+        assert 0.9 <= share_that_hold([figures[metric] for figures in sets], truth[metric]) <= 0.99
 
 
 def test_pairs_taken_for_independent_would_claim_too_much(truth_and_sets: Sets) -> None:
