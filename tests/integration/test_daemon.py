@@ -40,7 +40,7 @@ GENERATED = {
 TRAINED = {
     "checkpoints": ("SELECT count(DISTINCT digest) FROM checkpoint", 2),
     "iterations done": ("SELECT count(*) FROM iteration WHERE status = 'done'", 1),
-    "stages done": ("SELECT count(*) FROM stage WHERE status = 'done'", 5),
+    "stages done": ("SELECT count(*) FROM stage WHERE status = 'done'", 6),
 }
 NO_TRAINING = ("--set", "train.min_pairs=100")
 """Ends a run when its pairs are drawn: a trainer takes ten seconds only to import its libraries."""

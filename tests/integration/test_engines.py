@@ -13,8 +13,19 @@ import pytest
 
 from selfreward.config import EngineSettings, SamplingSettings
 from selfreward.engines import serve
-from selfreward.engines.base import ChatMessage, Engine, EngineDied, PromptTooLong, RequestFailed
+from selfreward.engines.base import (
+    ChatMessage,
+    Engine,
+    EngineDied,
+    NotOneToken,
+    PromptTooLong,
+    RequestFailed,
+)
+from selfreward.engines.endpoint import connect
+from selfreward.engines.server import free_port
 from selfreward.errors import EngineError
+from selfreward.judging import SCORES, parse_verdict
+from selfreward.types import Choice
 from tests.tiny_model import make_tiny_model
 
 Result = TypeVar("Result")
@@ -29,6 +40,7 @@ SERVED = {
 GREEDY = SamplingSettings(temperature=0, max_tokens=24)
 LIVELY = SamplingSettings(temperature=1.0, top_p=1.0, max_tokens=24)
 DEADLINE_S = 60
+STEMS = ("Score: ", "It is clear.\nScore: ", "It is clear.\n\n**Score:** ", "Score:")
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +175,44 @@ def test_a_cancelled_request_leaves_the_server_in_order(engine: Engine, run: Run
 
     run(give_up())
     assert len(run(engine.chat(ask("Hello."), LIVELY, 1))) == 1
+
+
+def test_the_choices_after_a_begun_reply_get_their_probabilities(engine: Engine, run: Run[Any]) -> None:
+    question = ask("Judge this: <response>Blue.</response>")
+    first, again = (run(engine.choose(question, "It is short.\nScore: ", SCORES)) for _ in range(2))
+    assert len(first.probabilities) == len(SCORES)
+    assert all(0 < share < 1 for share in first.probabilities)
+    assert sum(first.probabilities) + first.lost_mass == pytest.approx(1)
+    assert again.probabilities == pytest.approx(first.probabilities, rel=0.02)
+    other = run(engine.choose(ask("Judge this: <response>Ten.</response>"), "Score: ", SCORES))
+    assert other.probabilities != pytest.approx(first.probabilities, rel=0.02)
+
+
+def test_many_choices_beside_other_requests_do_not_disturb_each_other(engine: Engine, run: Run[Any]) -> None:
+    async def crowd(one_by_one: bool) -> list[Choice]:
+        work = [engine.choose(ask(f"Judge number {k}."), "Score: ", SCORES[: 2 + k % 5]) for k in range(16)]
+        if one_by_one:
+            return [await choice for choice in work]
+        others = [engine.chat(ask(f"Request number {k}."), LIVELY, 2) for k in range(16)]
+        results = await asyncio.gather(*work, *others)
+        assert all(-20 < reply.mean_logprob < 0 for replies in results[16:] for reply in replies)
+        return list(results[:16])
+
+    alone, together = run(crowd(True)), run(crowd(False))
+    for one, other in zip(alone, together, strict=True):
+        assert other.probabilities == pytest.approx(one.probabilities, rel=0.05)
+
+
+def test_a_choice_of_several_tokens_is_refused(engine: Engine, run: Run[Any]) -> None:
+    with pytest.raises(NotOneToken, match="'10' is 2 tokens"):
+        run(engine.choose(ask("Judge this."), "Score: ", ["9", "10"]))
+
+
+@pytest.mark.parametrize("words", [600, 5_000])
+def test_a_choice_beyond_the_context_concerns_only_itself(engine: Engine, run: Run[Any], words: int) -> None:
+    with pytest.raises(PromptTooLong):
+        run(engine.choose(ask("word " * words), "Score: ", SCORES))
+    assert run(engine.choose(ask("word"), "Score: ", SCORES))
 
 
 def test_the_death_of_the_server_reaches_every_request(engine: Engine, run: Run[Any]) -> None:
@@ -326,6 +376,71 @@ def test_a_taken_port_is_named_before_anything_starts(run: Run[Any], tmp_path: P
 def test_a_missing_model_is_named_before_anything_starts(run: Run[Any], tmp_path: Path, kind: str) -> None:
     with pytest.raises(EngineError, match="no model directory"):
         run(_answers(EngineSettings(type=kind), tmp_path / "nowhere", 1))
+
+
+@pytest.mark.slow
+def test_vllm_tells_the_probabilities_that_the_model_has(
+    run: Run[Any], checkpoint: Path, tmp_path: Path
+) -> None:
+    """Against transformers in float32, the space at the end of the stem included."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    async def served() -> list[Choice]:
+        settings = SERVED["vllm"].model_copy(update={"dtype": "float32"})
+        async with serve(checkpoint, settings, log_dir=tmp_path, seed=1) as engine:
+            return [await engine.choose(ask("Judge this."), stem, SCORES) for stem in STEMS]
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    digits = tokenizer.convert_tokens_to_ids(SCORES)
+    opened = tokenizer.apply_chat_template(ask("Judge this."), tokenize=False, add_generation_prompt=True)
+    for stem, choice in zip(STEMS, run(served()), strict=True):
+        tokens = tokenizer(opened + stem, add_special_tokens=False, return_tensors="pt").input_ids
+        with torch.no_grad():
+            shares = model(tokens).logits[0, -1].softmax(-1)[digits].tolist()
+        assert choice.probabilities == pytest.approx(shares, rel=0.01)
+
+
+def test_the_fake_judge_prefers_what_it_scores_higher(run: Run[Any], tmp_path: Path) -> None:
+    async def opinions() -> tuple[list[float], list[float]]:
+        async with serve(tmp_path, fake(), log_dir=tmp_path, seed=3) as engine:
+            texts = [f"Answer number {k}." for k in range(24)]
+            scores = []
+            for text in texts:
+                asked = ask(f"<response>{text}</response>")
+                shares = (await engine.choose(asked, "Score: ", SCORES)).probabilities
+                scores.append(sum(score * share for score, share in enumerate(shares)) / sum(shares))
+            leads, gaps = [], []
+            for k in range(23):
+                pair = f"<response_1>{texts[k]}</response_1> <response_2>{texts[k + 1]}</response_2>"
+                one, two = (await engine.choose(ask(pair), "Better response: ", ["1", "2"])).probabilities
+                leads.append(one - two)
+                gaps.append(scores[k] - scores[k + 1])
+            return leads, gaps
+
+    leads, gaps = run(opinions())
+    assert max(gaps) > 1, "some answers are better than others"
+    assert all((lead > 0) == (gap > 0) for lead, gap in zip(leads, gaps, strict=True) if abs(gap) > 2)
+
+
+def test_an_endpoint_of_somebody_elses_answers_and_compares(run: Run[Any], tmp_path: Path) -> None:
+    """The fake engine's server, reached the way a stranger's would be."""
+
+    async def compare() -> tuple[list[Any], list[Any]]:
+        settings = fake(served_model_name="big", port=free_port(0))
+        async with serve(tmp_path, settings, log_dir=tmp_path, seed=3):
+            async with connect(f"http://127.0.0.1:{settings.port}/v1", "big") as judge:
+                pair = "<response_1>Blue.</response_1> <response_2>Ten.</response_2>"
+                answers = [await judge.chat(ask(f"{k} {pair}"), LIVELY, 1) for k in range(8)]
+            async with connect(f"http://127.0.0.1:{settings.port}", "another") as stranger:
+                refused = await asyncio.gather(stranger.chat(ask("x"), LIVELY, 1), return_exceptions=True)
+            return [reply.text for (reply,) in answers], refused
+
+    texts, (refused,) = run(compare())
+    assert any(parse_verdict(text) for text in texts)
+    assert isinstance(refused, EngineError)
+    assert "The model `another` does not exist." in str(refused)
 
 
 @pytest.mark.slow
