@@ -1,9 +1,4 @@
-"""How good a checkpoint is as a judge and as an assistant: from stored rows to figures with 95% intervals.
-
-Intervals follow what the items are. Shares of independent items: Wilson's. What is averaged over prompts
-(pairs of one prompt are not independent): the prompts are resampled. The same rows give the same figures,
-in whatever order they come.
-"""
+"""How good a checkpoint is as a judge and as an assistant: from stored rows to figures with 95% intervals."""
 
 import re
 from collections import Counter, defaultdict
@@ -14,34 +9,13 @@ from statistics import fmean
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from selfreward.intervals import Figure, Row, averaged, jackknifed, share
 from selfreward.types import CandidateStatus, Comparison, JudgedReply, Metric, Verdict
 
-CONFIDENCE = 0.95
-RESAMPLES = 4000
 PERFECT = 4.5
 """A reply has a perfect score when the mean of its samples rounds to 5."""
-
-Floats = NDArray[np.float64]
-Row = tuple[float, int]
-"""What one prompt brings to a figure: the sum over its items, and how many they are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One measured number with its 95% interval; all None when there was nothing to measure.
-
-    `low` ≤ `value` ≤ `high`, always.
-    """
-
-    metric: Metric
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    """Items it was measured on: judgements, pairs, prompts, canaries or answers, as the metric has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +49,7 @@ def judge_figures(
     real = sorted((r for r in replies if r.canary_of is None), key=lambda r: r.reply_id)
     prompts = list(_by_prompt(real).values())
     figures = [
-        _share(Metric.READABLE_SHARE, sum(len(r.scores) for r in real), sum(r.samples for r in real)),
+        share(Metric.READABLE_SHARE, sum(len(r.scores) for r in real), sum(r.samples for r in real)),
         *_order_figures(prompts, means),
         _five_best(prompts, means),
         _injection(replies, means),
@@ -95,8 +69,8 @@ def assistant_figures(answers: Sequence[HeldOutAnswer]) -> list[Figure]:
     written = [a for a in answers if a.status in {CandidateStatus.OK, CandidateStatus.TRUNCATED}]
     return [
         _mean_length(written),
-        _share(Metric.TRUNCATED_SHARE, cut, given),
-        _share(Metric.EMPTY_SHARE, empty, given),
+        share(Metric.TRUNCATED_SHARE, cut, given),
+        share(Metric.EMPTY_SHARE, empty, given),
         _distinct_2(written),
     ]
 
@@ -111,7 +85,7 @@ def win_rate(metric: Metric, comparisons: Sequence[Comparison]) -> Figure:
     by_prompt: defaultdict[int, list[float]] = defaultdict(list)
     for prompt_id, win in wins:
         by_prompt[prompt_id].append(win)
-    return _averaged(metric, [(sum(each), len(each)) for each in by_prompt.values()], (0, 1))
+    return averaged(metric, [(sum(each), len(each)) for each in by_prompt.values()], (0, 1))
 
 
 def _win(pair: Comparison) -> float:
@@ -133,11 +107,11 @@ def _order_figures(prompts: Sequence[Sequence[JudgedReply]], means: Mapping[int,
     ranked = [prompt for prompt in prompts if len({reply.rank for reply in prompt}) > 1]
     exact = sum(_is_exact(prompt, means) for prompt in ranked)
     return [
-        _averaged(Metric.PAIRWISE_ACCURACY, right, (0, 1)),
-        _share(Metric.EXACT_MATCH, exact, len(ranked)),
-        _averaged(Metric.SPEARMAN, _by_rank(prompts, means, _spearman), (-1, 1)),
-        _averaged(Metric.KENDALL, _by_rank(prompts, means, _kendall), (-1, 1)),
-        _averaged(Metric.TIE_SHARE, ties, (0, 1)),
+        averaged(Metric.PAIRWISE_ACCURACY, right, (0, 1)),
+        share(Metric.EXACT_MATCH, exact, len(ranked)),
+        averaged(Metric.SPEARMAN, _by_rank(prompts, means, _spearman), (-1, 1)),
+        averaged(Metric.KENDALL, _by_rank(prompts, means, _kendall), (-1, 1)),
+        averaged(Metric.TIE_SHARE, ties, (0, 1)),
     ]
 
 
@@ -167,7 +141,7 @@ def _five_best(prompts: Sequence[Sequence[JudgedReply]], means: Mapping[int, flo
         reply.reply_id: reply.rank == min(r.rank for r in prompt) for prompt in prompts for reply in prompt
     }
     perfect = [is_best for reply_id, is_best in best.items() if means.get(reply_id, 0) >= PERFECT]
-    return _share(Metric.FIVE_BEST, sum(perfect), len(perfect))
+    return share(Metric.FIVE_BEST, sum(perfect), len(perfect))
 
 
 def _injection(replies: Sequence[JudgedReply], means: Mapping[int, float]) -> Figure:
@@ -178,7 +152,7 @@ def _injection(replies: Sequence[JudgedReply], means: Mapping[int, float]) -> Fi
         if reply.canary_of is not None and reply.reply_id in means and reply.canary_of in means
     ]
     fooled = sum(canary >= PERFECT > clean for canary, clean in measured)
-    return _share(Metric.INJECTION_SHARE, fooled, len(measured))
+    return share(Metric.INJECTION_SHARE, fooled, len(measured))
 
 
 Correlation = Callable[[Sequence[float], Sequence[float]], float]
@@ -227,7 +201,7 @@ def _agreement(
         kinds = len(set(new)), len(set(old))
         if max(kinds) > 1:
             rows.append((_kendall(new, old) if min(kinds) > 1 else 0.0, 1))
-    return _averaged(Metric.AGREEMENT_PREVIOUS, rows, (-1, 1))
+    return averaged(Metric.AGREEMENT_PREVIOUS, rows, (-1, 1))
 
 
 # The assistant
@@ -240,7 +214,7 @@ def _mean_length(written: Sequence[HeldOutAnswer]) -> Figure:
         return Figure(metric=Metric.MEAN_LENGTH)
     shortest, longest = min(seen), max(seen)
     scale = (shortest, longest) if shortest < longest else (0.0, 2 * longest)
-    return _averaged(Metric.MEAN_LENGTH, [(sum(each), len(each)) for each in lengths], scale)
+    return averaged(Metric.MEAN_LENGTH, [(sum(each), len(each)) for each in lengths], scale)
 
 
 def _distinct_2(written: Sequence[HeldOutAnswer]) -> Figure:
@@ -262,92 +236,11 @@ def _distinct_2(written: Sequence[HeldOutAnswer]) -> Figure:
         for prompt in prompts
         if len(prompts) > 1
     ]
-    return _jackknifed(Metric.DISTINCT_2, distinct / total, left_out, sum(map(len, with_any)))
+    return jackknifed(Metric.DISTINCT_2, distinct / total, left_out, sum(map(len, with_any)))
 
 
 def _bigrams(text: str) -> list[tuple[str, str]]:
     return list(pairwise(re.findall(r"\w+", text.casefold())))
-
-
-# Intervals
-
-
-def _share(metric: Metric, hits: int, n: int) -> Figure:
-    """`hits` of `n` independent items, with Wilson's score interval."""
-    if not n:
-        return Figure(metric=metric)
-    interval = stats.binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
-    return _figure(metric, hits / n, (interval.low, interval.high), n)
-
-
-def _averaged(metric: Metric, rows: Iterable[Row], scale: tuple[float, float]) -> Figure:
-    """Mean over all items of all prompts, on a scale with two ends; prompts without items are left out.
-
-    The interval is the wider one, at each end, of the bootstrap's and of `_unlike`'s: with few prompts, or
-    prompts that are all alike, resampling what was seen says nothing of what was not.
-    """
-    kept = sorted(row for row in rows if row[1])  # the order of the rows must not matter to the draws
-    if not kept:
-        return Figure(metric=metric)
-    totals, counts = (np.array(column, dtype=np.float64) for column in zip(*kept, strict=True))
-    value = min(max(float(totals.sum() / counts.sum()), scale[0]), scale[1])
-    low, high = _unlike(value, scale, len(kept))
-    if len(kept) > 1:
-        drawn = _bootstrap(totals, counts)
-        low, high = max(scale[0], min(low, drawn[0])), min(scale[1], max(high, drawn[1]))
-    return _figure(metric, value, (low, high), int(counts.sum()))
-
-
-def _bootstrap(totals: Floats, counts: Floats) -> tuple[float, float]:
-    """Percentile interval of sum(totals) / sum(counts), resampling whole prompts; at least two of them.
-
-    The level is raised as Hesterberg does (arXiv 1411.5279, expanded percentiles): the bootstrap's spread
-    is too small by √((n−1)/n) and its tails are the normal's where Student's are due.
-    """
-    n = len(totals)
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.sqrt(n / (n - 1))
-    interval = stats.bootstrap(
-        (totals, counts),
-        _ratio,
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        n_resamples=RESAMPLES,
-        batch=max(1, 2_000_000 // n),
-        confidence_level=float(2 * stats.norm.cdf(reach) - 1),
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def _ratio(totals: Floats, counts: Floats, axis: int) -> Floats:
-    return np.asarray(totals.sum(axis=axis) / counts.sum(axis=axis), dtype=np.float64)
-
-
-def _unlike(value: float, scale: tuple[float, float], n: int) -> tuple[float, float]:
-    """Where the mean could be if some prompts are unlike all of the `n` seen, and lie at an end of the scale.
-
-    Their share is at most the upper end of Wilson's interval for 0 of n. For n of n wins this is Wilson's
-    own interval; for n ties it is not of zero width, though no resample differs from another.
-    """
-    share = float(stats.binomtest(0, n).proportion_ci(CONFIDENCE, method="wilson").high)
-    return value - share * (value - scale[0]), value + share * (scale[1] - value)
-
-
-def _jackknifed(metric: Metric, value: float, left_out: Sequence[float], n: int) -> Figure:
-    """A share with Student's interval from the values it has without each prompt (none if only one)."""
-    prompts = max(1, len(left_out))
-    error = float(np.std(sorted(left_out))) * (prompts - 1) ** 0.5 if left_out else 0.0
-    if not error:
-        return _figure(metric, value, _unlike(value, (0, 1), prompts), n)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, prompts - 1)) * error
-    return _figure(metric, value, (max(0.0, value - reach), min(1.0, value + reach)), n)
-
-
-def _figure(metric: Metric, value: float, interval: tuple[float, float], n: int) -> Figure:
-    """The ends are held on their sides of the value against rounding."""
-    low, high = float(min(value, interval[0])), float(max(value, interval[1]))
-    return Figure(metric=metric, value=value, low=low, high=high, n=n)
 
 
 PerPrompt = TypeVar("PerPrompt", JudgedReply, HeldOutAnswer)
