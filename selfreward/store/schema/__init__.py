@@ -1,0 +1,64 @@
+"""The tables: the one definition of the schema. Migrations are checked against it, docs are made from it."""
+
+from selfreward.store.schema.base import Table, UtcDateTime
+from selfreward.store.schema.generation import (
+    Candidate,
+    Judge,
+    Judgement,
+    PairDecision,
+    PreferencePair,
+    Prompt,
+    PromptDemonstration,
+    TrainingMetric,
+)
+from selfreward.store.schema.measuring import (
+    Answer,
+    AnswerComparison,
+    Evaluation,
+    GateCheck,
+    RankedReply,
+    ReplyJudgement,
+    SftExample,
+)
+from selfreward.store.schema.runs import (
+    Checkpoint,
+    ControlRequest,
+    EngineSession,
+    Event,
+    ItemFailure,
+    Iteration,
+    Lease,
+    Run,
+    Setting,
+    Stage,
+)
+
+__all__ = [
+    "Answer",
+    "AnswerComparison",
+    "Candidate",
+    "Checkpoint",
+    "ControlRequest",
+    "EngineSession",
+    "Evaluation",
+    "Event",
+    "GateCheck",
+    "ItemFailure",
+    "Iteration",
+    "Judge",
+    "Judgement",
+    "Lease",
+    "PairDecision",
+    "PreferencePair",
+    "Prompt",
+    "PromptDemonstration",
+    "RankedReply",
+    "ReplyJudgement",
+    "Run",
+    "Setting",
+    "SftExample",
+    "Stage",
+    "Table",
+    "TrainingMetric",
+    "UtcDateTime",
+]
