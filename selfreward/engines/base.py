@@ -7,7 +7,7 @@ from typing import Protocol, TypedDict
 
 from selfreward.config import SamplingSettings
 from selfreward.errors import EngineError, SelfRewardError
-from selfreward.types import Completion
+from selfreward.types import Choice, Completion
 
 
 class ChatMessage(TypedDict):
@@ -23,6 +23,10 @@ class PromptTooLong(SelfRewardError):
 
 class RequestFailed(SelfRewardError):
     """The server answers others, but not this request: refused, or failed after a few tries."""
+
+
+class NotOneToken(SelfRewardError):
+    """A choice is not one token of this model's tokenizer, so its probability cannot be had in one step."""
 
 
 class EngineDied(EngineError):
@@ -79,6 +83,16 @@ class Engine(Protocol):
         self, prompt: str, sampling: SamplingSettings, n: int, stop: Sequence[str] = ()
     ) -> list[Completion]:
         """`n` continuations of a raw prompt, without the chat template. Raises as `chat` does."""
+        ...
+
+    async def choose(self, messages: Sequence[ChatMessage], stem: str, choices: Sequence[str]) -> Choice:
+        """How likely the model is to go on with each of `choices` once its reply has begun with `stem`.
+
+        Probabilities of the next token over the whole vocabulary at temperature 1, whatever is sampled
+        with elsewhere; `stem` counts to its last character, a space included. A choice that the server
+        does not name among its most likely tokens counts as 0. Raises NotOneToken where a choice is not
+        exactly one token after `stem`, EngineError where the server cannot tell, and else as `chat` does.
+        """
         ...
 
     async def statistics(self) -> EngineStatistics:

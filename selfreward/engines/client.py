@@ -1,47 +1,25 @@
 """One asynchronous client of one OpenAI-compatible endpoint, whoever serves it."""
 
 import asyncio
-import json
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from selfreward.config import SamplingSettings
 from selfreward.engines.base import ChatMessage, EngineDied, EngineStatistics, RequestFailed
-from selfreward.engines.replies import (
-    chat_choice,
-    completions,
-    error_message,
-    parse_metrics,
-    refusal,
-    text_choice,
-)
+from selfreward.engines.choosing import Chooser
+from selfreward.engines.replies import chat_choice, completions, parse_metrics, refusal, text_choice
+from selfreward.engines.transport import KEEPALIVE_S, Patience, TimedOut, Transient, Transport
 from selfreward.errors import EngineError
-from selfreward.types import Completion
+from selfreward.types import Choice, Completion
 
 TRIES = 4
 LONGEST_PAUSE_S = 2.0
-# uvicorn closes idle connections after 5 s; reusing one at that moment would fail for nothing.
-KEEPALIVE_S = 4.0
 EXIT_WAIT_S = 10.0
 STALL_WINDOW_S = 30.0
 
-# httpx logs a line for every request at INFO, which would bury whatever else the daemon says.
-logging.getLogger("httpx").setLevel(logging.WARNING)
-
-_JSON = {"content-type": "application/json"}
 _Answer = TypeVar("_Answer")
-
-
-class _Transient(Exception):
-    """A failure that another try may not meet: connection, 5xx, 429."""
-
-
-class _TimedOut(Exception):
-    """No reply within the time one request may take."""
 
 
 class EngineClient:
@@ -63,9 +41,10 @@ class EngineClient:
         self.died = asyncio.Event()
         self._model, self._timeout_s, self._post_mortem = model, request_timeout_s, post_mortem
         self._cause = ""
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            timeout=httpx.Timeout(request_timeout_s, connect=10, pool=None),
+        self._http = Transport(
+            url,
+            Patience(request_timeout_s=request_timeout_s, tries=TRIES, longest_pause_s=LONGEST_PAUSE_S),
+            refusal=refusal,
             # Three stages share the server; each holds its requests to `concurrency`.
             limits=httpx.Limits(
                 max_connections=None,
@@ -75,6 +54,7 @@ class EngineClient:
             trust_env=False,  # a proxy has no business between this process and loopback
             transport=transport,
         )
+        self._chooser = Chooser(self._post, model)
 
     @property
     def alive(self) -> bool:
@@ -104,11 +84,15 @@ class EngineClient:
         reply = await self._post("/v1/completions", body)
         return completions(reply, n, text_choice)
 
+    async def choose(self, messages: Sequence[ChatMessage], stem: str, choices: Sequence[str]) -> Choice:
+        """See `Engine.choose`."""
+        return await self._chooser.choose(messages, stem, choices)
+
     async def statistics(self) -> EngineStatistics:
         """See `Engine.statistics`."""
         self._check_alive()
         try:
-            response = await self._http.get("/metrics", timeout=30)
+            response = await self._http.get("/metrics", 30)
             response.raise_for_status()
         except httpx.HTTPError as error:
             raise EngineError(f"{self.description} does not tell its statistics: {error!r}") from error
@@ -117,8 +101,8 @@ class EngineClient:
     async def healthy(self) -> bool:
         """Whether this very server, and no stranger on its port, says that it can answer."""
         try:
-            health = await self._http.get("/health", timeout=10)
-            models = await self._http.get("/v1/models", timeout=10) if health.is_success else health
+            health = await self._http.get("/health", 10)
+            models = await self._http.get("/v1/models", 10) if health.is_success else health
         except httpx.HTTPError:
             return False
         return models.is_success and self._model in models.text
@@ -135,7 +119,7 @@ class EngineClient:
 
     async def close(self) -> None:
         """Drop the connections."""
-        await self._http.aclose()
+        await self._http.close()
 
     def _sampling(self, sampling: SamplingSettings, n: int, stop: Sequence[str]) -> dict[str, Any]:
         """Never a per-request `seed`: it crashes vLLM's CPU engine."""
@@ -152,33 +136,12 @@ class EngineClient:
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON of the reply, after a few tries where trying again may help."""
-        content = json.dumps(body)  # ASCII: a lone surrogate in a prompt cannot break the encoding
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_Transient),
-            stop=stop_after_attempt(TRIES),
-            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE_S),
-            reraise=True,
-        )
         try:
-            return await self._unless_dead(retrying(self._try, path, content))
-        except _Transient as error:
+            return await self._unless_dead(self._http.post(path, body))
+        except Transient as error:
             raise await self._unless_dead(self._blame(str(error))) from error
-        except _TimedOut as error:
+        except TimedOut as error:
             raise await self._unless_dead(self._blame_for_silence()) from error
-
-    async def _try(self, path: str, content: str) -> Any:
-        try:
-            response = await self._http.post(path, content=content, headers=_JSON)
-        except httpx.ReadTimeout:
-            raise _TimedOut from None
-        except httpx.TransportError as error:
-            raise _Transient(repr(error)) from error
-        if response.is_success:
-            return response.json()
-        message = error_message(response)
-        if response.status_code >= 500 or response.status_code == 429:
-            raise _Transient(message)
-        raise refusal(response.status_code, message)
 
     async def _unless_dead(self, work: Coroutine[Any, Any, _Answer]) -> _Answer:
         """The result of `work`, or EngineDied as soon as the server is gone."""

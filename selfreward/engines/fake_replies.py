@@ -1,4 +1,4 @@
-"""What the fake engine says: a new task, a judgement or an answer, as seed, prompt and sample decide."""
+"""What the fake engine says: a task, a judgement, a comparison or an answer, as seed and prompt decide."""
 
 import random
 import re
@@ -12,7 +12,12 @@ MAX_LOGPROB, MIN_LOGPROB = -0.01, -3.0
 UNREADABLE_SHARE = 0.05
 COPY_SHARE = 0.15
 
-_RESPONSE = re.compile(r"<response>\s*(.*?)\s*</response>", re.DOTALL)
+# The last opening tag counts: a rubric may speak of the tag before it uses it.
+_RESPONSE = re.compile(r"<response>((?:(?!<response>).)*)</response>", re.DOTALL)
+_COMPARED = tuple(
+    re.compile(rf"<response_{place}>((?:(?!<response_{place}>).)*)</response_{place}>", re.DOTALL)
+    for place in (1, 2)
+)
 # Asked for in words, or by a list that breaks off after a number.
 _NEW_TASK = re.compile(
     r"\bnew (task|instruction|prompt)\b|^\s*(task )?\d+[.:]\s*\Z", re.IGNORECASE | re.MULTILINE
@@ -95,11 +100,25 @@ def reply_to(seed: int, texts: Sequence[str], sample: int, body: dict[str, Any])
 
 
 def _script(prompt: str, draw: random.Random) -> str:
-    if judged := _RESPONSE.findall(prompt):
-        return judgement(judged[-1], draw)
+    if pair := compared(prompt):
+        return comparison(*pair, draw)
+    if (response := judged(prompt)) is not None:
+        return judgement(response, draw)
     if _NEW_TASK.search(prompt):
         return new_task(draw)
     return answer(draw)
+
+
+def judged(prompt: str) -> str | None:
+    """The response that is to be judged, if that is what the prompt is about."""
+    found = _RESPONSE.findall(prompt)
+    return found[-1].strip() if found else None
+
+
+def compared(prompt: str) -> tuple[str, str] | None:
+    """The two responses that are to be compared, if that is what the prompt is about."""
+    first, second = (pattern.findall(prompt) for pattern in _COMPARED)
+    return (first[-1].strip(), second[-1].strip()) if first and second else None
 
 
 def new_task(draw: random.Random) -> str:
@@ -125,6 +144,15 @@ def judgement(response: str, draw: random.Random) -> str:
         return f"{remarks}. I would rather not give a number."
     score = min(5, max(0, quality(response) + draw.choice((-1, 0, 0, 0, 1))))
     return f"{remarks}.\nScore: {score}"
+
+
+def comparison(first: str, second: str, draw: random.Random) -> str:
+    """The better of two responses, with some noise; now and then unreadable."""
+    if draw.random() < UNREADABLE_SHARE:
+        return "Both have their merits."
+    lead = quality(first) - quality(second) + draw.choice((-1, 0, 0, 1))
+    better = draw.choice((1, 2)) if lead == 0 else 1 if lead > 0 else 2
+    return f"Better response: {better}"
 
 
 def quality(response: str) -> int:

@@ -2,12 +2,14 @@
 
     python -m selfreward.engines.fake_server --port 0
 
-Standard library only, so that it starts in a fraction of a second. A token is a word.
+Standard library only, so that it starts in a fraction of a second. A token is a word, except where
+tokens have numbers (/tokenize and prompts of token ids): there it is a character.
 """
 
 import argparse
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -18,6 +20,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from selfreward.engines import fake_choices
 from selfreward.engines.fake_replies import Reply, reply_to
 
 
@@ -93,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
             self._error(404, "Not Found")
 
     def do_POST(self) -> None:
-        """/v1/chat/completions and /v1/completions."""
+        """/v1/chat/completions, /v1/completions and /tokenize."""
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
         state = self.server.state
         number = state.arrive()
@@ -102,8 +105,12 @@ class Handler(BaseHTTPRequestHandler):
                 self._error(500, "failing, as told")
             elif self.path == "/v1/chat/completions":
                 self._answer(body, [str(message["content"]) for message in body["messages"]], chat=True)
+            elif self.path == "/v1/completions" and isinstance(body["prompt"], list):
+                self._choose(body, fake_choices.untokenise(body["prompt"]))
             elif self.path == "/v1/completions":
                 self._answer(body, [str(body["prompt"])], chat=False)
+            elif self.path == "/tokenize":
+                self._tokenise(body)
             else:
                 self._error(404, "Not Found")
         finally:
@@ -131,6 +138,32 @@ class Handler(BaseHTTPRequestHandler):
                 "model": options.served_model_name,
                 "choices": [shape(index, reply) for index, reply in enumerate(replies)],
                 "usage": {"prompt_tokens": len(prompt), "completion_tokens": generated},
+            },
+        )
+
+    def _tokenise(self, body: dict[str, Any]) -> None:
+        text = body.get("prompt")
+        if text is None:
+            text = fake_choices.conversation(body["messages"], begun=bool(body.get("continue_final_message")))
+        tokens = fake_choices.tokenise(text)
+        limit = self.server.state.options.max_model_len
+        self._send_json(200, {"count": len(tokens), "max_model_len": limit, "tokens": tokens})
+
+    def _choose(self, body: dict[str, Any], text: str) -> None:
+        """Next tokens by number, the likeliest or those asked for: all that a prompt of token ids is for."""
+        options, prompt = self.server.state.options, text.split()
+        if refused := _refusal(body, len(prompt), options.max_model_len):
+            self._error(400, refused)
+            return
+        self.server.state.count(prompt, 1)
+        likely = fake_choices.next_token(options.seed, text)
+        self._send_json(
+            200,
+            {
+                "object": "text_completion",
+                "model": options.served_model_name,
+                "choices": [_ranked_choice(likely, body)],
+                "usage": {"prompt_tokens": len(prompt), "completion_tokens": 1},
             },
         )
 
@@ -208,6 +241,16 @@ def _text_choice(index: int, reply: Reply) -> dict[str, Any]:
         "logprobs": {"tokens": reply.tokens, "token_logprobs": reply.logprobs},
         "finish_reason": reply.finish_reason,
     }
+
+
+def _ranked_choice(likely: dict[str, float], body: dict[str, Any]) -> dict[str, Any]:
+    asked = [chr(token) for token in body.get("logprob_token_ids") or ()]
+    first = next(iter(likely))
+    named = [first, *(token for token in asked if token in likely)] if asked else list(likely)
+    top = {f"token_id:{ord(token)}": math.log(likely[token]) for token in named[: body["logprobs"] + 1]}
+    name = f"token_id:{ord(first)}"
+    logprobs = {"tokens": [name], "token_logprobs": [top[name]], "top_logprobs": [top]}
+    return {"index": 0, "text": first, "logprobs": logprobs, "finish_reason": "length"}
 
 
 def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
