@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import psutil
 import pytest
 
@@ -428,12 +429,14 @@ def test_an_endpoint_of_somebody_elses_answers_and_compares(run: Run[Any], tmp_p
     """The fake engine's server, reached the way a stranger's would be."""
 
     async def compare() -> tuple[list[Any], list[Any]]:
-        settings = fake(served_model_name="big", port=free_port(0))
+        settings = fake(port=free_port(0))
+        address = f"http://127.0.0.1:{settings.port}"
         async with serve(tmp_path, settings, log_dir=tmp_path, seed=3):
-            async with connect(f"http://127.0.0.1:{settings.port}/v1", "big") as judge:
+            name = httpx.get(f"{address}/v1/models", trust_env=False).json()["data"][0]["id"]
+            async with connect(f"{address}/v1", name) as judge:
                 pair = "<response_1>Blue.</response_1> <response_2>Ten.</response_2>"
                 answers = [await judge.chat(ask(f"{k} {pair}"), LIVELY, 1) for k in range(8)]
-            async with connect(f"http://127.0.0.1:{settings.port}", "another") as stranger:
+            async with connect(address, "another") as stranger:
                 refused = await asyncio.gather(stranger.chat(ask("x"), LIVELY, 1), return_exceptions=True)
             return [reply.text for (reply,) in answers], refused
 
