@@ -8,8 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreward.judging import GUIDED_REGEX, parse_score
-from selfreward.types import JudgementStatus
+from selfreward.judging import (
+    GUIDED_REGEX,
+    LEAST_MASS,
+    expected_score,
+    parse_score,
+    parse_verdict,
+    split_at_score,
+)
+from selfreward.types import Choice, JudgementStatus, Verdict
 
 READ, UNREADABLE, OUT_OF_RANGE = (
     JudgementStatus.READ,
@@ -199,3 +206,156 @@ def test_the_guided_shape() -> None:
     assert not re.fullmatch(GUIDED_REGEX, "Good.\nScore: 3")
     assert not re.fullmatch(GUIDED_REGEX, good.replace("3", "6"))
     assert not re.fullmatch(GUIDED_REGEX, good + "\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "stem"),
+    [
+        ("Fine.\nScore: 4", "Fine.\nScore: "),
+        ("Score: 2 Score: 3 points", "Score: 2 Score: "),
+        ("Good.\n\n**Score:** **4**/5", "Good.\n\n**Score:** **"),
+        ("Score (0-5):4", "Score (0-5):"),
+        ("Total score: -0", "Total score: "),
+        ("Clear.\n\n**4/5**\n", "Clear.\n\n**"),
+        ("4 out of 5", ""),
+        ("Score:\n4", "Score:\n"),
+        ("Score: 9", None),
+        ("Score: four", None),
+        ("no number", None),
+        ("", None),
+    ],
+)
+def test_a_reply_is_split_where_its_score_begins(text: str, stem: str | None) -> None:
+    assert split_at_score(text) == stem
+
+
+@settings(max_examples=500)
+@given(st.one_of(st.text(), CHATTER, CHATTER.map("Score: 4".__add__), CHATTER.map("It is.\n4/5".__add__)))
+def test_going_on_from_the_split_gives_a_score_again(text: str) -> None:
+    stem = split_at_score(text)
+    assert (stem is not None) == (parse_score(text)[0] is READ)
+    if stem is not None:
+        assert text.startswith(stem)
+        assert parse_score(f"{stem}3/5") == (READ, 3)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "score"),
+    [
+        ((0, 0, 0, 0, 0, 1), 5),
+        ((0.5, 0, 0, 0, 0, 0.5), 2.5),
+        ((0, 0, 0, 0.1, 0.1, 0), 3.5),
+        ((0.6, 0, 0, 0, 0, 0), 0),
+        ((0, 0, 0, 0.009, 0, 0), None),
+        ((0, 0, 0, 0, 0, 0), None),
+    ],
+)
+def test_an_expectation_is_over_the_six_scores_alone(
+    probabilities: tuple[float, ...], score: float | None
+) -> None:
+    assert expected_score(Choice(probabilities=probabilities)) == (
+        None if score is None else pytest.approx(score)
+    )
+
+
+@given(st.lists(st.floats(0, 1 / 6), min_size=6, max_size=6), st.floats(0.05, 1))
+def test_an_expectation_is_in_range_and_blind_to_the_lost_mass(shares: list[float], scale: float) -> None:
+    score = expected_score(Choice(probabilities=tuple(shares)))
+    assert (score is None) == (math.fsum(shares) < LEAST_MASS)
+    assert score is None or 0 <= score <= 5
+    smaller = expected_score(Choice(probabilities=tuple(share * scale for share in shares)))
+    if smaller is not None:
+        assert smaller == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("1", Verdict.FIRST),
+        ("2.", Verdict.SECOND),
+        ("**2**", Verdict.SECOND),
+        ("Response 1", Verdict.FIRST),
+        ("Better response: 2", Verdict.SECOND),
+        ("better response:1", Verdict.FIRST),
+        ("**Better response:** 1", Verdict.FIRST),
+        ("**Better Response: 2**", Verdict.SECOND),
+        ("Better response: Response 2", Verdict.SECOND),
+        ("Better response: <1>", Verdict.FIRST),
+        ("Better response:\n2", Verdict.SECOND),
+        ("The better response is 1.", Verdict.FIRST),
+        ("The better response is Response 2, since it is complete.", Verdict.SECOND),
+        ("Winner: 1", Verdict.FIRST),
+        ("Response 1 is better", Verdict.FIRST),
+        ("Response 2 is clearly the better one.", Verdict.SECOND),
+        ("Response 1 is better than response 2.", Verdict.FIRST),
+        ("I would choose Response 2 because it is short.", Verdict.SECOND),
+        ("Both are good. Response 2 is better.", Verdict.SECOND),
+        ("At first response 1 is better.\nBetter response: 2", Verdict.SECOND),
+        ("Better response: 1. Better response: 2", Verdict.SECOND),
+        ("Both name a colour.\n\n1", Verdict.FIRST),
+        ("", None),
+        ("Both", None),
+        ("Neither is good.", None),
+        ("Better response: both", None),
+        ("Better response: neither", None),
+        ("Better response: 1 or 2", None),
+        ("Better response: 1/2", None),
+        ("Better response: 1 and 2", None),
+        ("Better response: <number>", None),
+        ("Better response: 3", None),
+        ("Better response: 12", None),
+        ("Better response: 1.5", None),
+        ("Better response: １", None),  # noqa: RUF001
+        ("Response 1 is better.\nBetter response: neither", None),
+        ("Response 1 is not better.", None),
+        ("Neither response 1 nor response 2 is better.", None),
+        ("Response 3 is better", None),
+        ("There are 2 responses.", None),
+        ("Response 1 and Response 2 are equally good.", None),
+    ],
+)
+def test_a_verdict(text: str, verdict: Verdict | None) -> None:
+    assert parse_verdict(text) is verdict
+
+
+VERDICT_CHATTER = st.lists(
+    st.sampled_from(
+        [
+            "better ",
+            "response",
+            "Better response:",
+            " ",
+            "\n",
+            "1",
+            "2",
+            "3",
+            " is better",
+            "or",
+            "*",
+            ".",
+            "x",
+        ]
+    ),
+    max_size=14,
+).map("".join)
+
+
+@settings(max_examples=500)
+@given(st.one_of(st.text(), VERDICT_CHATTER))
+def test_reading_a_verdict_never_raises(text: str) -> None:
+    assert parse_verdict(text) in (Verdict.FIRST, Verdict.SECOND, None)
+
+
+@given(st.one_of(st.text(), VERDICT_CHATTER), st.sampled_from(["1", "2"]))
+def test_the_last_verdict_counts(text: str, number: str) -> None:
+    expected = Verdict.FIRST if number == "1" else Verdict.SECOND
+    assert parse_verdict(f"{text}\nBetter response: {number}") is expected
+
+
+@pytest.mark.parametrize("piece", [" ", "*", "\n", "better ", "response ", "Better response: ", "1", "I "])
+@pytest.mark.parametrize("shape", ["{}", "Better response{}: 1", "Response 1 {}is better", "I {}prefer"])
+def test_a_verdict_takes_no_longer_than_its_length(piece: str, shape: str) -> None:
+    text = shape.format(piece * (200_000 // len(piece)))
+    started = time.process_time()
+    parse_verdict(text)
+    assert time.process_time() - started < 2
