@@ -26,15 +26,15 @@ commands.add_typer(exports, name="export", rich_help_panel=MEASURE)
 @commands.command("eval", rich_help_panel=MEASURE)
 def evaluate(
     checkpoint: Annotated[
-        str | None, typer.Option(help="Only this one, as M_2.", show_default="all that lack figures")
+        str | None, typer.Option(help="Only this one, as M_2.", show_default="all: M_0, M_1, …")
     ] = None,
     directory: Dir = Path(),
     overrides: Set = None,
 ) -> None:
     """Measure checkpoints on held-out seeds, as judges and as assistants, and print the report.
 
-    The daemon does the same with every checkpoint it makes. What is measured already stays; an
-    evaluation that was interrupted goes on where it was.
+    The daemon does the same with every checkpoint it makes. Answers and judgements that are there are
+    not asked for again: this adds what came with more seeds or other settings, or was interrupted.
 
     Examples:
 
@@ -115,7 +115,7 @@ def _gathered(settings: "Settings", directory: Path) -> "ReportData":
     from selfreward.measured import gather_report
 
     store = open_store(settings, directory)
-    return gather_report(store, find_run(store, settings).id)
+    return gather_report(store, find_run(store, settings))
 
 
 def _write(data: "ReportData", directory: Path) -> None:

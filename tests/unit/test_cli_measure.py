@@ -112,3 +112,8 @@ def test_report_for_programs_writes_nothing_unless_told_where(filled: Filled, tm
 def test_report_before_anything_was_measured_names_what_helps(filled: Filled) -> None:
     done = selfreward("report")
     assert done.returncode == 2 and "selfreward eval" in done.stderr
+
+
+def test_evaluating_a_checkpoint_that_is_not_there_names_those_that_are(filled: Filled) -> None:
+    done = selfreward("eval", "--checkpoint", "M_9")
+    assert done.returncode == 2 and "M_9" in done.stderr and "M_1" in done.stderr
