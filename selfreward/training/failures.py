@@ -8,12 +8,15 @@ from typing import Literal
 from selfreward.errors import SelfRewardError
 
 ErrorKind = Literal[
-    "out_of_memory", "non_finite", "too_few_pairs", "bad_model", "no_space", "missing_package", "crash"
+    "out_of_memory",
+    "non_finite",
+    "too_few_pairs",
+    "too_few_examples",
+    "bad_model",
+    "no_space",
+    "missing_package",
+    "crash",
 ]
-MEMORY_HINT = (
-    "Lower train.micro_batch_size or train.max_length, set train.gradient_checkpointing = true, "
-    "or train adapters only with train.lora.enabled = true."
-)
 SPACE_MARGIN = 1.05
 
 
@@ -27,10 +30,21 @@ class JobFailed(Exception):
         self.hint = hint
 
 
-def explain(error: BaseException, directory: Path) -> JobFailed:
+def memory_hint(section: str) -> str:
+    """What to do when memory runs out; `section` holds the job's settings, empty if it trains nothing."""
+    if not section:
+        return "Stop other programs, or name a smaller model."
+    return (
+        f"Lower {section}.micro_batch_size or {section}.max_length, set "
+        f"{section}.gradient_checkpointing = true, or train adapters only with {section}.lora.enabled = true."
+    )
+
+
+def explain(error: BaseException, directory: Path, section: str) -> JobFailed:
     """The known kind of failure behind `error`, wherever in the libraries it was raised.
 
-    `directory` is where the job writes. Reads messages too: safetensors and torch wrap the system's errors.
+    `directory` is where the job writes, `section` its settings. Reads messages too:
+    safetensors and torch wrap the system's errors.
     """
     text = f"{type(error).__name__}: {error}"
     lowered = text.lower()
@@ -45,7 +59,7 @@ def explain(error: BaseException, directory: Path) -> JobFailed:
     ):
         return no_space("the disk is full", directory)
     if isinstance(error, MemoryError) or "outofmemory" in lowered or "can't allocate memory" in lowered:
-        return JobFailed("out_of_memory", text.splitlines()[0], MEMORY_HINT)
+        return JobFailed("out_of_memory", text.splitlines()[0], memory_hint(section))
     if isinstance(error, ImportError) or "to be installed" in lowered:
         hint = 'Install it: pip install "selfreward-daemon[train]" brings all that training needs.'
         return JobFailed("missing_package", text, hint)

@@ -1,11 +1,11 @@
 """Jobs for the child process: fully resolved descriptions that travel as `job.json`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from selfreward.config import TrainSettings
+from selfreward.config import SftSettings, TrainSettings
 from selfreward.training.checkpoint import write_durably
 
 JOB_FILE = "job.json"
@@ -22,24 +22,46 @@ class _Job(BaseModel):
     """The lease's fencing number: names the temporary directory."""
 
 
-class DpoJob(_Job):
-    """Train M_t on preference pairs, with M_t itself as the reference, and write M_{t+1}."""
+class _TrainingJob(_Job):
+    section: ClassVar[str]
+    """The settings that hints name."""
 
-    kind: Literal["dpo"] = "dpo"
     model: Path
-    """The checkpoint directory of M_t."""
-    pairs: Path
-    """JSONL of {"pair_id", "prompt", "chosen", "rejected"}."""
-    settings: TrainSettings
-    """How to train."""
+    """The checkpoint directory to start from: M_t, or M_0 in the bootstrap."""
     seed: int = 0
-    """Seed of the order of the pairs and of dropout."""
+    """Seed of the order of the pairs or examples and of dropout."""
     work: Path
     """Directory for the trainer's own files: scratch and tracker logs."""
 
 
+class DpoJob(_TrainingJob):
+    """Train M_t on preference pairs, with M_t itself as the reference, and write M_{t+1}."""
+
+    section = "train"
+
+    kind: Literal["dpo"] = "dpo"
+    pairs: Path
+    """JSONL of {"pair_id", "prompt", "chosen", "rejected"}."""
+    settings: TrainSettings
+    """How to train."""
+
+
+class SftJob(_TrainingJob):
+    """Train a model on examples, the loss on their completions only, and write the result."""
+
+    section = "bootstrap.sft"
+
+    kind: Literal["sft"] = "sft"
+    examples: Path
+    """JSONL of {"example_id", "input", "completion"}: a user turn and the assistant's reply."""
+    settings: SftSettings
+    """How to train."""
+
+
 class ConvertJob(_Job):
     """Make the user's `model = "…"` into a checkpoint."""
+
+    section: ClassVar[str] = ""
 
     kind: Literal["convert"] = "convert"
     source: str
@@ -48,11 +70,12 @@ class ConvertJob(_Job):
     """What a relative source starts from."""
 
 
-Job = Annotated[DpoJob | ConvertJob, Field(discriminator="kind")]
-_adapter: TypeAdapter[DpoJob | ConvertJob] = TypeAdapter(Job)
+AnyJob = DpoJob | SftJob | ConvertJob
+Job = Annotated[AnyJob, Field(discriminator="kind")]
+_adapter: TypeAdapter[AnyJob] = TypeAdapter(Job)
 
 
-def write_job(job: DpoJob | ConvertJob, directory: Path) -> Path:
+def write_job(job: AnyJob, directory: Path) -> Path:
     """Write `job` durably as job.json in `directory`, which is made when missing."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / JOB_FILE
@@ -60,6 +83,6 @@ def write_job(job: DpoJob | ConvertJob, directory: Path) -> Path:
     return path
 
 
-def read_job(path: Path) -> DpoJob | ConvertJob:
+def read_job(path: Path) -> AnyJob:
     """The job in `path`. Raises pydantic.ValidationError when it is not one."""
     return _adapter.validate_json(path.read_bytes())

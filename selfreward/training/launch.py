@@ -12,8 +12,8 @@ from selfreward.children import Child, spawn
 from selfreward.errors import SelfRewardError, TrainingError
 from selfreward.training.checkpoint import adoptable, collect_garbage
 from selfreward.training.events import EVENTS_FILE, EventReader
-from selfreward.training.failures import MEMORY_HINT
-from selfreward.training.jobs import SCRATCH, ConvertJob, DpoJob, write_job
+from selfreward.training.failures import memory_hint
+from selfreward.training.jobs import SCRATCH, AnyJob, write_job
 
 __all__ = ["DoneEvent", "Stopped", "adoptable", "collect_garbage", "run_job"]
 
@@ -35,9 +35,7 @@ class DoneEvent:
     digest: str
 
 
-async def run_job(
-    job: DpoJob | ConvertJob, job_dir: Path, on_event: OnEvent, stop: asyncio.Event
-) -> DoneEvent:
+async def run_job(job: AnyJob, job_dir: Path, on_event: OnEvent, stop: asyncio.Event) -> DoneEvent:
     """Run `job` in a child and return when its checkpoint is published.
 
     Writes job.json, events.jsonl and log.txt into `job_dir` and awaits `on_event` for every event of
@@ -80,7 +78,7 @@ async def _follow(
         stopped.cancel()
 
 
-def _outcome(job: DpoJob | ConvertJob, last: dict[str, Any] | None, code: int, child: Child) -> DoneEvent:
+def _outcome(job: AnyJob, last: dict[str, Any] | None, code: int, child: Child) -> DoneEvent:
     kind = last["event"] if last else None
     if last and kind == "done" and code == 0:
         return _published(job, last)
@@ -89,7 +87,7 @@ def _outcome(job: DpoJob | ConvertJob, last: dict[str, Any] | None, code: int, c
     if code == KILLED:
         raise TrainingError(
             f"the {job.kind} process was killed (SIGKILL), by hand or because the machine ran out of memory",
-            MEMORY_HINT,
+            memory_hint(job.section),
         )
     raise TrainingError(
         f"the {job.kind} process ended with status {code}:\n{child.log_tail()}",
@@ -97,7 +95,7 @@ def _outcome(job: DpoJob | ConvertJob, last: dict[str, Any] | None, code: int, c
     )
 
 
-def _published(job: DpoJob | ConvertJob, done: dict[str, Any]) -> DoneEvent:
+def _published(job: AnyJob, done: dict[str, Any]) -> DoneEvent:
     manifest = adoptable(job.output)
     if manifest is None or manifest.digest != done["digest"]:
         raise TrainingError(f"{job.output} is not the checkpoint that the {job.kind} process has published")

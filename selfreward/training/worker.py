@@ -16,7 +16,7 @@ from typing import Any
 from selfreward.training.checkpoint import temporary_path
 from selfreward.training.events import EVENTS_FILE, EventWriter
 from selfreward.training.failures import explain
-from selfreward.training.jobs import SCRATCH, ConvertJob, DpoJob, read_job
+from selfreward.training.jobs import SCRATCH, ConvertJob, DpoJob, SftJob, read_job
 
 
 def main(job_path: Path) -> int:
@@ -33,7 +33,7 @@ def main(job_path: Path) -> int:
         digest = RUN[job.kind](job, events)
     except Exception as error:
         traceback.print_exc(file=sys.stdout)
-        failure = explain(error, job.output.parent)
+        failure = explain(error, job.output.parent, job.section)
         shutil.rmtree(temporary_path(job.output, job.fence), ignore_errors=True)
         events.emit("error", kind=failure.kind, message=failure.message, hint=failure.hint)
         return 1
@@ -59,13 +59,23 @@ def _run_dpo(job: DpoJob, events: EventWriter) -> str:
     return train_dpo(job, events)
 
 
+def _run_sft(job: SftJob, events: EventWriter) -> str:
+    from selfreward.training.sft import train_sft
+
+    return train_sft(job, events)
+
+
 def _run_convert(job: ConvertJob, events: EventWriter) -> str:
     from selfreward.training.convert import convert
 
     return convert(job, events)
 
 
-RUN: dict[str, Callable[[Any, EventWriter], str]] = {"dpo": _run_dpo, "convert": _run_convert}
+RUN: dict[str, Callable[[Any, EventWriter], str]] = {
+    "dpo": _run_dpo,
+    "sft": _run_sft,
+    "convert": _run_convert,
+}
 
 
 if __name__ == "__main__":
