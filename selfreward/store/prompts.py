@@ -187,8 +187,11 @@ def _pages(seeds: Sequence[Seed]) -> Iterator[Sequence[Seed]]:
 
 
 def _add_replies(connection: Connection, run_id: int, seeds: Sequence[Seed]) -> None:
-    """Ranked replies of seeds that have none yet; canaries last, for they name the reply they repeat."""
-    by_hash = {digest(clean(seed.instruction)): seed for seed in seeds if seed.replies}
+    """Ranked replies of seeds that have none yet; canaries last, for they name the reply they repeat.
+
+    Of two seeds alike the first counts, as it would with one in an earlier page: hence `reversed`.
+    """
+    by_hash = {digest(clean(seed.instruction)): seed for seed in reversed(seeds) if seed.replies}
     ranked = select(RankedReply.prompt_id).where(RankedReply.prompt_id == Prompt.id).exists()
     bare = select(Prompt.id, Prompt.text_hash).where(
         Prompt.run_id == run_id,
