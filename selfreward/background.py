@@ -9,7 +9,7 @@ from pathlib import Path
 from selfreward.children import tail
 from selfreward.config import Settings
 from selfreward.errors import ExitCode, SelfRewardError
-from selfreward.foreground import open_or_create
+from selfreward.store import Store
 
 START_S = 60.0
 
@@ -19,7 +19,7 @@ def detach(directory: Path, settings: Settings, overrides: Sequence[str]) -> Non
 
     Raises SelfRewardError with the daemon's own words when it does not come up.
     """
-    store = open_or_create(settings.database.url, directory)
+    store = Store.open_or_create(settings.database.url, directory)
     log = directory / "logs" / "daemon.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [part for item in overrides for part in ("--set", item)]

@@ -12,7 +12,6 @@ from selfreward.daemon import CUT_SHORT, Daemon
 from selfreward.errors import BadInput
 from selfreward.reporting import LogReporter, Reporter, TerminalReporter, configure_logging
 from selfreward.store import Store
-from selfreward.store.migrate import current_revision, upgrade
 from selfreward.store.readonly import summary
 from selfreward.tabular import print_table
 from selfreward.types import CheckpointRow
@@ -22,7 +21,7 @@ def run(directory: Path, settings: Settings) -> None:
     """Run the daemon until it is done or stopped. Raises SelfRewardError when it cannot go on."""
     if not settings.model:
         raise BadInput(f"{directory / SETTINGS_FILE}: no model is set", 'For example: model = "org/name"')
-    store = open_or_create(settings.database.url, directory)
+    store = Store.open_or_create(settings.database.url, directory)
     try:
         with ExitStack() as stack:
             daemon = Daemon(directory.resolve(), settings, store, _reporter(settings, stack))
@@ -59,15 +58,6 @@ def _to_measure(store: Store, settings: Settings, name: str | None) -> list[Chec
             f"there is no checkpoint {name or ''} to measure".replace("  ", " "), f"There are: {known}."
         )
     return found
-
-
-def open_or_create(url: str, directory: Path) -> Store:
-    """The store; a database that is not there yet is made. One at another revision is refused."""
-    store = Store(url, directory)
-    if current_revision(store.database) is None:
-        upgrade(store.database)
-    store.close()
-    return Store.open(url, directory)
 
 
 def _reporter(settings: Settings, stack: ExitStack) -> Reporter:

@@ -52,12 +52,12 @@ def import_(
 
         selfreward seeds import hub:OpenAssistant/oasst1 --held-out 0.1
     """
-    from selfreward.foreground import open_or_create
     from selfreward.seeds import read_seeds
+    from selfreward.store import Store
 
     settings = settings_of(directory)
     reading = read_seeds(files, Path(), settings.seeds.held_out if held_out is None else held_out)
-    store = open_or_create(settings.database.url, directory)
+    store = Store.open_or_create(settings.database.url, directory)
     run = store.runs.ensure(settings.name)
     new = store.prompts.add_seeds(run.id, reading.seeds)
     (_print_import_json if as_json else _print_import)(run.name, reading, new)

@@ -26,7 +26,7 @@ def file_records(path: Path) -> Iterator[Located]:
     if not path.is_file():
         raise BadInput(
             f"seed file {path} {'is not a file' if path.exists() else 'does not exist'}",
-            "Correct seeds.files; relative paths start at the run's directory. "
+            "Correct its name; a relative path in seeds.files starts at the run's directory. "
             "'builtin' and 'builtin:ranked' are what ships.",
         )
     try:

@@ -55,7 +55,7 @@ def read_seeds(names: Sequence[str], base: Path, held_out: float = 0.33) -> Seed
             elif not _add(item, seeds):
                 skipped[Skip.DUPLICATE] += 1
     if not seeds:
-        raise BadInput(_nothing(names, skipped), "Set seeds.files to a file with seeds, or to builtin.")
+        raise BadInput(_nothing(names, skipped), "Name a file with seeds; 'builtin' is what ships.")
     return SeedReading(
         seeds=tuple(_guarded(seeds.values())),
         skipped={str(reason): n for reason, n in sorted(skipped.items())},
@@ -113,4 +113,4 @@ def _not_empty(records: Iterator[Located], what: str) -> Iterator[Located]:
     for number, item in enumerate(records, start=1):  # noqa: B007
         yield item
     if not number:
-        raise BadInput(f"{what} is empty", f"Fill it or take it out of seeds.files. {SHAPES_HINT}")
+        raise BadInput(f"{what} is empty", f"Fill it or leave it out. {SHAPES_HINT}")

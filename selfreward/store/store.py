@@ -10,7 +10,7 @@ from selfreward.store.examples import Examples
 from selfreward.store.gates import Gates
 from selfreward.store.journal import Journal
 from selfreward.store.lease import Leases
-from selfreward.store.migrate import require_head
+from selfreward.store.migrate import current_revision, require_head, upgrade
 from selfreward.store.pairs import Pairs
 from selfreward.store.prompts import Prompts
 from selfreward.store.replies import Replies
@@ -43,6 +43,15 @@ class Store:
         store = cls(url, directory)
         require_head(store.database)
         return store
+
+    @classmethod
+    def open_or_create(cls, url: str, directory: Path) -> "Store":
+        """The store; a database that is not there yet is made. One at another revision is refused."""
+        store = cls(url, directory)
+        if current_revision(store.database) is None:
+            upgrade(store.database)
+        store.close()
+        return cls.open(url, directory)
 
     def close(self) -> None:
         """Give all connections back."""

@@ -21,7 +21,6 @@ from typing import Any
 from selfreward.children import spawn
 from selfreward.config import Settings, load_preset
 from selfreward.engines import vllm
-from selfreward.foreground import open_or_create
 from selfreward.seeds import read_seeds
 from selfreward.stages.workplace import Workplace
 from selfreward.store import Store
@@ -102,7 +101,7 @@ def settings_of(prompts: int) -> Settings:
 async def daemon_round(model: Path, settings: Settings, directory: Path) -> DaemonRound:
     """The loop's generation in a fresh directory and database."""
     directory.mkdir(parents=True)
-    store = open_or_create(settings.database.url, directory)
+    store = Store.open_or_create(settings.database.url, directory)
     try:
         clock = CommitClock()
         place = _workplace(model, settings, store, directory, clock)

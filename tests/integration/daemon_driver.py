@@ -137,4 +137,4 @@ class Run:
             process.communicate()
 
     def _argv(self, command: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "selfreward", command, "--dir", str(self.directory), *arguments]
+        return [sys.executable, "-m", "selfreward", command, *arguments, "--dir", str(self.directory)]
