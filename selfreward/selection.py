@@ -73,7 +73,7 @@ def _of_sample(
 
 
 def _in_order(prompt: RankedPrompt, chosen: Mapping[int, StoredReading]) -> bool:
-    """No worse reply has the higher score, and the best has a higher one than the worst.
+    """No worse reply has the higher score, and every best one has a higher score than every worst one.
 
     Six whole scores for up to a dozen replies: ties between neighbours are no disagreement.
     """
