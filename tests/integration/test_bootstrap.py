@@ -5,8 +5,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from tests.integration.conftest import MakeRun
 from tests.integration.daemon_driver import Run
 
@@ -134,8 +132,8 @@ def test_the_baseline_judges_and_what_agrees_with_people_is_taught(make_run: Mak
     assert outcomes["kept"] > 0 and outcomes["disagrees"] > 0
     taught = """SELECT count(*) FROM sft_example
                 JOIN reply_judgement ON reply_judgement.id = reply_judgement_id
-                JOIN judge ON judge.id = judge_id JOIN checkpoint ON checkpoint.id = checkpoint_id
-                WHERE kept AND kind = 'eft' AND sft_example.score = reply_judgement.score
+                JOIN judge ON judge.id = judge_id JOIN checkpoint ON checkpoint.id = judge.checkpoint_id
+                WHERE kept AND sft_example.kind = 'eft' AND sft_example.score = reply_judgement.score
                 AND checkpoint.name = 'M_0_ift'"""
     assert run.number(taught) == outcomes["kept"]
     inverted = """SELECT count(*) FROM sft_example AS a JOIN sft_example AS b ON a.prompt_id = b.prompt_id
@@ -149,32 +147,39 @@ def test_the_baseline_judges_and_what_agrees_with_people_is_taught(make_run: Mak
     assert run.number(LEAKS) == 0
 
 
-@pytest.mark.parametrize(
-    ("during", "condition"),
-    [
-        ("the measuring of M_0", f"SELECT count(*) BETWEEN 2 AND {REPLIES - 2} FROM reply_judgement"),
-        ("the training of M_1", "SELECT count(*) >= 1 FROM training_metric"),
-    ],
-)
-def test_killed_in_the_bootstrap_it_goes_on_where_it_was(
-    make_run: MakeRun, during: str, condition: str
-) -> None:
-    run = bootstrapped(make_run, "seeds", latency=0.5)
-    daemon = run.start("--set", "train.min_pairs=100", "--set", "engine.concurrency=2")
-    run.wait_for(lambda: bool(run.rows(condition) and run.rows(condition)[0][0]), during)
+def killed_when(run: Run, condition: str, *arguments: str) -> dict[str, list[tuple[object, ...]]]:
+    """Kills the daemon as soon as a query says so; returns the rows that are there then."""
+    daemon = run.start(*arguments)
+    run.wait_for(lambda: run.number(condition) == 1, condition)
     os.kill(daemon.pid, signal.SIGKILL)
     daemon.wait()
-    tables = ("reply_judgement", "answer", "sft_example", "prompt", "ranked_reply")
-    kept = {table: run.rows(f"SELECT * FROM {table} ORDER BY id") for table in tables}
     run.wait_until_nobody_is_left()
-    run.settings.write_text(run.settings.read_text().replace("latency = 0.5", "latency = 0.0"))
+    tables = ("reply_judgement", "answer", "sft_example", "prompt", "ranked_reply")
+    return {table: run.rows(f"SELECT * FROM {table} ORDER BY id") for table in tables}
 
-    done = run.command("start", "--set", "train.min_pairs=100")
-    assert "too few to train on" in done.stderr, done.stderr
+
+def test_killed_while_it_measures_it_goes_on_where_it_was(make_run: MakeRun) -> None:
+    run = bootstrapped(make_run, "seeds", latency=0.5)
+    some = f"SELECT count(*) BETWEEN 2 AND {REPLIES - 2} FROM reply_judgement"
+    kept = killed_when(run, some, "--set", "engine.concurrency=2")
+    run.settings.write_text(run.settings.read_text().replace("latency = 0.5", "latency = 0.0"))
+    done = run.command("start", "--set", "bootstrap.max_ift=0", "--set", "bootstrap.max_eft=0")
+    assert done.returncode == 1 and "no example to train on" in done.stderr, done.stderr
     for table, rows in kept.items():
         assert run.rows(f"SELECT * FROM {table} ORDER BY id")[: len(rows)] == rows
+    assert run.count("reply_judgement") == REPLIES + REPLIES // 4
+    assert run.count("answer") == PROMPTS
+    surplus = "SELECT count(*) FROM sft_example WHERE drop_reason = 'surplus'"
+    assert run.number(surplus) == run.count("sft_example") > 0
+
+
+def test_killed_while_m1_is_trained_it_goes_on_where_it_was(make_run: MakeRun) -> None:
+    run = bootstrapped(make_run, "seeds")
+    kept = killed_when(run, "SELECT count(*) >= 1 FROM training_metric", "--set", "evaluation.enabled=false")
+    done = run.command("start", "--set", "train.min_pairs=100", "--set", "evaluation.enabled=false")
+    assert "too few to train on" in done.stderr, done.stderr
+    assert run.rows("SELECT * FROM sft_example ORDER BY id") == kept["sft_example"]
     assert run.rows("SELECT name FROM checkpoint ORDER BY id") == [("M_0",), ("M_1",)]
-    assert run.number("SELECT count(*) FROM reply_judgement WHERE judge_id = 1") == REPLIES + REPLIES // 4
     assert sorted(path.name for path in (run.directory / "models").iterdir()) == ["M_0", "M_1"]
     run.wait_until_nobody_is_left()
 
