@@ -122,7 +122,12 @@ class Measured(Filled):
 def examples_of(measured: Measured) -> list[NewExample]:
     """One instruction example, two judging examples, one of them dropped."""
     good, poor = measured.reply_ids(measured.learnt)
-    shown = {"kind": ExampleKind.EFT, "prompt_id": measured.learnt, "input": "judge", "completion": "Score"}
+    shown: dict[str, Any] = {
+        "kind": ExampleKind.EFT,
+        "prompt_id": measured.learnt,
+        "input": "judge",
+        "completion": "Score",
+    }
     return [
         NewExample(kind=ExampleKind.IFT, prompt_id=measured.learnt, input="ask", completion="say"),
         NewExample(**shown, reply_id=good, score=5.0),

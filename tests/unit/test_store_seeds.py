@@ -54,8 +54,10 @@ def test_a_seed_comes_back_as_it_went_in_canaries_too(filled: Filled) -> None:
 def test_a_seed_that_is_there_stays_as_it_is(filled: Filled) -> None:
     filled.store.prompts.add_seeds(filled.run.id, [SEED])
     key = only_id(filled)
-    changed = replace(SEED, answer="Cod.", split=Split.TRAIN, origin="theirs.jsonl", replies=FISH[:2])
-    assert filled.store.prompts.add_seeds(filled.run.id, [SEED, changed]) == 0
+    longer = (*FISH, RankedReply(text="Nothing.", rank=3))
+    changed = replace(SEED, answer="Cod.", split=Split.TRAIN, origin="theirs.jsonl", replies=longer)
+    for _ in range(2):
+        assert filled.store.prompts.add_seeds(filled.run.id, [changed]) == 0
     assert filled.store.prompts.seed(filled.run.id, key) == SEED
     assert filled.store.replies.count([key]) == len(FISH)
 
