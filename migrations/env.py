@@ -1,7 +1,7 @@
 """Alembic's environment: migrates over the connection it is handed, or one made from `-x url=…`."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 from sqlalchemy import JSON, BigInteger, Connection
@@ -10,7 +10,7 @@ from selfreward.store.database import Database
 from selfreward.store.schema import Table, UtcDateTime
 
 
-def render_item(kind: str, item: Any, _: Any) -> str | bool:
+def render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:
     """Migrations stand alone: they name SQLAlchemy's types, never ours, which change with time."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
@@ -39,5 +39,5 @@ if connection is not None:
     migrate(connection)
 else:
     url = context.get_x_argument(as_dictionary=True).get("url", "sqlite:///selfreward.db")
-    with Database(url, Path.cwd()).write() as own_connection:
+    with Database(url, Path.cwd()).migrate() as own_connection:
         migrate(own_connection)

@@ -67,6 +67,8 @@ class Database:
                 with connection.begin():
                     yield connection
                     self._check_references(connection)
+            except OperationalError as error:
+                raise explain(error, self.url) from error
             finally:
                 connection.invalidate()  # not back to the pool: its foreign keys are off
 
