@@ -186,7 +186,7 @@ def test_the_choices_after_a_begun_reply_get_their_probabilities(engine: Engine,
     assert sum(first.probabilities) + first.lost_mass == pytest.approx(1)
     assert again.probabilities == pytest.approx(first.probabilities, rel=0.02)
     other = run(engine.choose(ask("Judge this: <response>Ten.</response>"), "Score: ", SCORES))
-    assert other.probabilities != pytest.approx(first.probabilities, rel=0.02)
+    assert other.probabilities != first.probabilities, "the question counts"
 
 
 def test_many_choices_beside_other_requests_do_not_disturb_each_other(engine: Engine, run: Run[Any]) -> None:
@@ -394,13 +394,15 @@ def test_vllm_tells_the_probabilities_that_the_model_has(
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    digits = tokenizer.convert_tokens_to_ids(SCORES)
+    digits, seen = tokenizer.convert_tokens_to_ids(SCORES), []
     opened = tokenizer.apply_chat_template(ask("Judge this."), tokenize=False, add_generation_prompt=True)
     for stem, choice in zip(STEMS, run(served()), strict=True):
         tokens = tokenizer(opened + stem, add_special_tokens=False, return_tensors="pt").input_ids
         with torch.no_grad():
             shares = model(tokens).logits[0, -1].softmax(-1)[digits].tolist()
-        assert choice.probabilities == pytest.approx(shares, rel=0.01)
+        assert choice.probabilities == pytest.approx(shares, rel=2e-3)
+        assert all(shares != pytest.approx(others, rel=4e-3) for others in seen), "stems can be told apart"
+        seen.append(shares)
 
 
 def test_the_fake_judge_prefers_what_it_scores_higher(run: Run[Any], tmp_path: Path) -> None:
