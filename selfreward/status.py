@@ -98,7 +98,7 @@ def _progress(
     totals = {
         StageName.SELF_INSTRUCT: prompts,
         StageName.SAMPLE: prompts * settings.sample.candidates,
-        StageName.JUDGE: prompts * settings.sample.candidates * settings.judge.samples,
+        StageName.JUDGE: prompts * settings.sample.candidates * settings.judge.wanted,
         StageName.PAIR: prompts,
         StageName.TRAIN: math.ceil(pairs / settings.train.batch_size) * settings.train.epochs,
     }

@@ -129,6 +129,11 @@ class JudgeSettings(SamplingSettings):
     template: str = "judge_rubric.jinja"
     """Template of the rubric, in prompts/ or a path from the run's directory."""
 
+    @property
+    def wanted(self) -> int:
+        """Judgements of each response: K, but 1 where asking again would give the same."""
+        return 1 if self.score == "direct" else self.samples
+
 
 class PairSettings(Section):
     """Drawing preference pairs from the scores."""

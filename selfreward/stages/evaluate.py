@@ -19,7 +19,7 @@ from selfreward.stages.held_out import (
     by_choice,
     by_reply,
 )
-from selfreward.stages.judge import judge_id, wanted
+from selfreward.stages.judge import judge_id
 from selfreward.stages.model import prepare_model
 from selfreward.stages.pump import Pump, run_together
 from selfreward.stages.session import engine_session
@@ -268,7 +268,7 @@ def _lacks(place: Workplace) -> bool:
     tasks = store.answers.uncompared(_own_judge(place), me, opponents, held_out.prompts, 0, MANY)
     return bool(
         store.answers.missing(me, held_out.prompts, 0, 1)
-        or store.replies.short_of_judgements(held_out.ranked, judge, wanted(settings), 0, 1)
+        or store.replies.short_of_judgements(held_out.ranked, judge, settings.wanted, 0, 1)
         or any(task.missing for task in tasks)
     )
 

@@ -6,7 +6,7 @@ from selfreward.config import JudgeSettings
 from selfreward.engines.base import ChatMessage, Engine, NotOneToken, PromptTooLong
 from selfreward.judging import parse_verdict
 from selfreward.prompting import PromptTemplate
-from selfreward.stages.judge import Reading, RubricJudge, judge_id, rubric, unjudged, wanted
+from selfreward.stages.judge import Reading, RubricJudge, judge_id, rubric, unjudged
 from selfreward.stages.sample import answered, unanswered
 from selfreward.stages.workplace import Workplace
 from selfreward.types import (
@@ -94,7 +94,7 @@ class JudgeReplies:
     ) -> None:
         self.name = stage.name
         self._place, self._stage, self._session_id = place, stage, session_id
-        self._prompt_ids, self._wanted = prompt_ids, wanted(settings)
+        self._prompt_ids, self._wanted = prompt_ids, settings.wanted
         self._judge = RubricJudge(rubric(settings, place.directory), settings, engine)
         self.id = judge_id(place, settings)
 

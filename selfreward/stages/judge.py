@@ -41,11 +41,6 @@ class Reading:
     finish_reason: str
 
 
-def wanted(settings: JudgeSettings) -> int:
-    """Judgements of each response: K, but 1 where asking again would give the same."""
-    return 1 if settings.score == "direct" else settings.samples
-
-
 def rubric(settings: JudgeSettings, directory: Path) -> PromptTemplate:
     """The rubric's template. Raises BadInput when it lacks the prompt or the response."""
     return load_template(settings.template, directory).require(TEMPLATE_FIELDS)
@@ -118,7 +113,7 @@ class Judge:
         self._place, self._stage, self._session_id = place, stage, session_id
         settings = place.settings.judge
         self._judge = RubricJudge(rubric(settings, place.directory), settings, engine)
-        self._wanted = wanted(settings)
+        self._wanted = settings.wanted
         self.id = judge_id(place)
 
     def total(self) -> int:

@@ -12,7 +12,7 @@ from selfreward.engines.base import ChatMessage, Engine, NotOneToken, PromptTooL
 from selfreward.errors import BadInput
 from selfreward.judging import parse_verdict
 from selfreward.prompting import load_template
-from selfreward.stages.judge import Reading, RubricJudge, rubric, wanted
+from selfreward.stages.judge import Reading, RubricJudge, rubric
 from selfreward.types import Choice, Completion, JudgementStatus
 
 SURE = Choice(probabilities=(0.0, 0.0, 0.0, 0.25, 0.25, 0.0))
@@ -128,9 +128,9 @@ def test_what_does_not_fit_the_context_is_said_to_be_too_long(score: str) -> Non
 
 
 def test_asking_again_would_give_the_same() -> None:
-    assert wanted(JudgeSettings(samples=4)) == 4
-    assert wanted(JudgeSettings(samples=4, score="expected")) == 4
-    assert wanted(JudgeSettings(samples=4, score="direct")) == 1
+    assert JudgeSettings(samples=4).wanted == 4
+    assert JudgeSettings(samples=4, score="expected").wanted == 4
+    assert JudgeSettings(samples=4, score="direct").wanted == 1
 
 
 def test_a_template_without_the_response_is_refused(tmp_path: Path) -> None:
