@@ -50,7 +50,7 @@ def from_seeds(place: Workplace) -> None:
     ranked = _ranked(place)
     fitting = up_to((len(prompt.replies) for prompt in ranked), place.settings.bootstrap.max_eft)
     examples = [
-        _taught(template, prompt, reply, verdict, number < fitting)
+        _taught(template, prompt, reply, _completion(place, verdict), number < fitting)
         for number, prompt in enumerate(ranked)
         for reply, verdict in zip(prompt.replies, _verdicts(prompt), strict=True)
     ]
@@ -69,7 +69,8 @@ def judged(place: Workplace, judge: int) -> None:
         reason = DropReason.DISAGREES if found.readable else DropReason.UNREADABLE
         chosen = found.readings or {}
         examples += [
-            _written(template, prompt, reply, chosen.get(reply.id), reason) for reply in prompt.replies
+            _written(template, prompt, reply, chosen.get(reply.id), reason, settings.justify)
+            for reply in prompt.replies
         ]
     place.store.examples.add(
         place.iteration.id, _thinned(examples, settings.max_common_share, settings.max_eft)
@@ -120,18 +121,30 @@ def _verdicts(prompt: RankedPrompt) -> Sequence[RankedReply]:
     return with_verdicts(Seed(instruction=prompt.text, replies=replies)).replies
 
 
-def _taught(
-    template: PromptTemplate, prompt: RankedPrompt, reply: StoredReply, verdict: RankedReply, fits: bool
-) -> NewExample:
+def _completion(place: Workplace, verdict: RankedReply) -> tuple[float, str]:
+    """(score, what the judge learns to write)."""
     assert verdict.score is not None
+    line = score_line(verdict.score)
+    justify = place.settings.bootstrap.justify
+    return verdict.score, f"{verdict.justification}\n{line}" if justify else line
+
+
+def _taught(
+    template: PromptTemplate,
+    prompt: RankedPrompt,
+    reply: StoredReply,
+    verdict: tuple[float, str],
+    fits: bool,
+) -> NewExample:
+    score, completion = verdict
     return NewExample(
         kind=ExampleKind.EFT,
         prompt_id=prompt.id,
         position=reply.position,
         reply_id=reply.id,
-        score=verdict.score,
+        score=score,
         input=template.render(prompt=prompt.text, response=reply.text),
-        completion=f"{verdict.justification}\n{score_line(verdict.score)}",
+        completion=completion,
         drop_reason=None if fits else DropReason.SURPLUS,
     )
 
@@ -142,6 +155,7 @@ def _written(
     reply: StoredReply,
     reading: StoredReading | None,
     reason: DropReason,
+    justify: bool,
 ) -> NewExample:
     return NewExample(
         kind=ExampleKind.EFT,
@@ -151,13 +165,15 @@ def _written(
         reply_judgement_id=None if reading is None else reading.id,
         score=None if reading is None else reading.score,
         input=template.render(prompt=prompt.text, response=reply.text),
-        completion="" if reading is None else _without_tail(reading),
+        completion="" if reading is None else _without_tail(reading, justify),
         drop_reason=reason if reading is None else None,
     )
 
 
-def _without_tail(reading: StoredReading) -> str:
+def _without_tail(reading: StoredReading, justify: bool) -> str:
     """The judgement up to its score: what a small model babbles after it is not to be learnt."""
+    if not justify:
+        return score_line(reading.score)
     return f"{split_at_score(reading.raw_text) or ''}{reading.score:g}".strip()
 
 

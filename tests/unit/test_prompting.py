@@ -21,8 +21,8 @@ def template(directory: Path, text: str) -> PromptTemplate:
 def test_shipped_templates_have_the_variables_the_stages_give(tmp_path: Path) -> None:
     wanted = {
         "compare.jinja": {"prompt", "first", "second"},
-        "judge_brief.jinja": {"prompt", "response"},
         "judge_rubric.jinja": {"prompt", "response"},
+        "judge_score.jinja": {"prompt", "response"},
         "self_instruct.jinja": {"demonstrations"},
         "self_instruct_chat.jinja": {"demonstrations"},
     }
