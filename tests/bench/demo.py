@@ -12,6 +12,8 @@ from tests.bench.figures import Figure, Options, Skipped
 
 MIN_PROMPTS = 12
 MIN_PAIRS = 6
+MIN_READABLE = 0.95
+CHANCE = 0.5
 
 ITERATIONS = """
     SELECT iteration.t AS t, iteration.status AS status, iteration_summary.prompts AS prompts,
@@ -20,7 +22,12 @@ ITERATIONS = """
            (SELECT count(DISTINCT name) FROM training_metric WHERE iteration_id = iteration.id) AS metrics
     FROM iteration JOIN run ON run.id = iteration.run_id
     JOIN iteration_summary ON iteration_summary.run = run.name AND iteration_summary.t = iteration.t
-    WHERE run.name = '{run}' ORDER BY iteration.t
+    WHERE run.name = '{run}' AND iteration.t > 0 ORDER BY iteration.t
+"""
+MEASURED = """
+    SELECT evaluation.value AS value, evaluation.low AS low, evaluation.high AS high, evaluation.n AS n
+    FROM evaluation JOIN run ON run.id = evaluation.run_id
+    WHERE run.name = '{run}' AND checkpoint = '{checkpoint}' AND suite = 'judge' AND metric = '{metric}'
 """
 SPREAD = """
     SELECT min(n) AS least, max(n) AS most FROM (
@@ -77,6 +84,8 @@ class Demo:
         for row in iterations:
             yield from self._iteration(row)
         yield self._digests()
+        yield self._judge("readable_share", "value", MIN_READABLE)
+        yield self._judge("pairwise_accuracy", "low", CHANCE)
         yield self._minutes(iterations)
 
     def _iteration(self, row: dict[str, Any]) -> Iterable[Figure]:
@@ -111,13 +120,32 @@ class Demo:
 
     def _digests(self) -> Figure:
         found = self._ask(DIGESTS)
-        different, wanted = len({row["digest"] for row in found}), self._settings.iterations + 1
+        bootstrapped = self._settings.bootstrap.mode == "sft"
+        different, wanted = (
+            len({row["digest"] for row in found}),
+            self._settings.iterations + 1 + bootstrapped,
+        )
         return Figure(
-            name="distinct digests of M_1 …",
+            name="distinct digests of the models",
             reached=f"{different} of {len(found)}",
             wanted=f"{wanted} of {wanted}",
             reached_it=different == len(found) == wanted,
             note=", ".join(f"{row['name']} {row['digest'][:12]}" for row in found),
+        )
+
+    def _judge(self, metric: str, end: str, wanted: float) -> Figure:
+        """M_1 as a judge, by the value or an end of its interval; M_0's beside it."""
+        first, base = (
+            next(iter(self._ask(MEASURED, checkpoint=name, metric=metric)), {}) for name in ("M_1", "M_0")
+        )
+        value = first.get(end)
+        return Figure(
+            name=f"M_1: {metric}" + (f", {end} end of its interval" if end != "value" else ""),
+            reached="not measured" if value is None else f"{value:.2f}",
+            wanted=f"> {wanted}",
+            reached_it=value is not None and value > wanted,
+            note=f"M_0: {base.get('value')}",
+            data=first,
         )
 
     def _minutes(self, iterations: list[dict[str, Any]]) -> Figure:

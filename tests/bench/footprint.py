@@ -80,6 +80,7 @@ def _daemon_command(directory: Path) -> list[str]:
         "engine.type": "fake",
         "self_instruct.target": PROMPTS,
         "self_instruct.max_attempts": 10 * PROMPTS,
+        "bootstrap.mode": "none",
         "train.min_pairs": 1_000_000,
         "iterations": 1,
     }
