@@ -112,7 +112,7 @@ def test_a_missing_file_lists_the_shipped_ones(tmp_path: Path) -> None:
     for name in ("judge_rubic.jinja", "", "../pyproject.toml"):
         with pytest.raises(BadInput, match="there is no template") as caught:
             load_template(name, tmp_path)
-        assert "judge_rubric.jinja, self_instruct" in caught.value.hint
+        assert "judge_rubric.jinja, judge_score.jinja" in caught.value.hint
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
