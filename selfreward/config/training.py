@@ -99,9 +99,9 @@ class BootstrapSettings(Section):
     eft: Literal["judged", "seeds", "none"] = "judged"
     """`judged`: the SFT baseline judges ranked replies; what agrees with people is kept, as in the paper.
     `seeds`: the seeds' own judgements, made from ranks where they bring none. `none`: no judging examples."""
-    justify: bool = True
-    """Teach a justification before the score, as in the paper. Without, the score alone: all that a very
-    small model can learn in minutes, and a judgement is then five tokens long."""
+    justification: Literal["text", "word", "none"] = "text"
+    """What a judgement begins with: `text`, as in the paper; `word`: Yes or No, for very small models, which
+    learn no more in minutes; `none`: the score alone."""
     samples: int = Field(default=3, ge=1)
     """`judged`: tries the baseline has at a prompt's replies; the first that agrees with people is kept."""
     max_common_share: float = Field(default=0.4, gt=0, le=1)

@@ -34,7 +34,8 @@ def run(place: Workplace) -> None:
         for t, result in store.gates.rows(place.run.id)
         if t == place.iteration.t and result.state is GateState.ACCEPTED
     }
-    results = [_let_through(result, accepted) for result in check(_evidence(place), place.settings.gates)]
+    found = [_applicable(place, result) for result in check(_evidence(place), place.settings.gates)]
+    results = [_let_through(result, accepted) for result in found]
     store.gates.put(place.iteration.id, results)
     for result in results:
         if result.state is GateState.WARN:
@@ -44,6 +45,14 @@ def run(place: Workplace) -> None:
         store.runs.fail_stage(stage.id, Status.HALTED, message)
         raise Held(message)
     store.runs.finish_stage(stage.id, _describe(results))
+
+
+def _applicable(place: Workplace, result: GateResult) -> GateResult:
+    """Expectations lie close together and still differ: rounded to one score, they say nothing."""
+    if result.gate is not Gate.ONE_SCORE_SHARE or place.settings.judge.score == "sampled":
+        return result
+    told = "scores are expectations: ties and spread tell whether they differ"
+    return replace(result, state=GateState.SKIPPED, value=None, message=told)
 
 
 def _let_through(result: GateResult, accepted: set[Gate]) -> GateResult:

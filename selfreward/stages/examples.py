@@ -24,6 +24,9 @@ from selfreward.types import (
     StoredReply,
 )
 
+PASS = 3
+"""From this score on, the rubric's third point, a response answers the request."""
+
 
 def instruct(place: Workplace) -> None:
     """IFT: every training seed that has an answer, up to `bootstrap.max_ift`."""
@@ -69,8 +72,7 @@ def judged(place: Workplace, judge: int) -> None:
         reason = DropReason.DISAGREES if found.readable else DropReason.UNREADABLE
         chosen = found.readings or {}
         examples += [
-            _written(template, prompt, reply, chosen.get(reply.id), reason, settings.justify)
-            for reply in prompt.replies
+            _written(place, template, prompt, reply, chosen.get(reply.id), reason) for reply in prompt.replies
         ]
     place.store.examples.add(
         place.iteration.id, _thinned(examples, settings.max_common_share, settings.max_eft)
@@ -124,9 +126,17 @@ def _verdicts(prompt: RankedPrompt) -> Sequence[RankedReply]:
 def _completion(place: Workplace, verdict: RankedReply) -> tuple[float, str]:
     """(score, what the judge learns to write)."""
     assert verdict.score is not None
-    line = score_line(verdict.score)
-    justify = place.settings.bootstrap.justify
-    return verdict.score, f"{verdict.justification}\n{line}" if justify else line
+    text = _judgement(place, verdict.score, f"{verdict.justification}\n{score_line(verdict.score)}")
+    return verdict.score, text
+
+
+def _judgement(place: Workplace, score: float, whole: str) -> str:
+    """`whole`, or what `bootstrap.justification` leaves of it."""
+    kind = place.settings.bootstrap.justification
+    if kind == "text":
+        return whole
+    word = "Yes." if score >= PASS else "No."
+    return f"{word}\n{score_line(score)}" if kind == "word" else score_line(score)
 
 
 def _taught(
@@ -150,12 +160,12 @@ def _taught(
 
 
 def _written(
+    place: Workplace,
     template: PromptTemplate,
     prompt: RankedPrompt,
     reply: StoredReply,
     reading: StoredReading | None,
     reason: DropReason,
-    justify: bool,
 ) -> NewExample:
     return NewExample(
         kind=ExampleKind.EFT,
@@ -165,15 +175,13 @@ def _written(
         reply_judgement_id=None if reading is None else reading.id,
         score=None if reading is None else reading.score,
         input=template.render(prompt=prompt.text, response=reply.text),
-        completion="" if reading is None else _without_tail(reading, justify),
+        completion="" if reading is None else _judgement(place, reading.score, _without_tail(reading)),
         drop_reason=reason if reading is None else None,
     )
 
 
-def _without_tail(reading: StoredReading, justify: bool) -> str:
+def _without_tail(reading: StoredReading) -> str:
     """The judgement up to its score: what a small model babbles after it is not to be learnt."""
-    if not justify:
-        return score_line(reading.score)
     return f"{split_at_score(reading.raw_text) or ''}{reading.score:g}".strip()
 
 
