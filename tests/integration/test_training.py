@@ -1,25 +1,31 @@
 """Real TRL children on a tiny model: what they learn, what they refuse, and what a kill leaves behind."""
 
 import asyncio
-import contextlib
 import json
 import math
-import os
-import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from selfreward.config import TrainSettings
+from selfreward.config import SftSettings, TrainSettings
 from selfreward.errors import TrainingError
-from selfreward.training.checkpoint import adoptable, collect_garbage, temporary_path, verify
+from selfreward.training.checkpoint import adoptable, temporary_path, verify
 from selfreward.training.events import EventReader, EventWriter
-from selfreward.training.jobs import ConvertJob, DpoJob, read_job, write_job
-from selfreward.training.launch import DoneEvent, Stopped, run_job
+from selfreward.training.jobs import AnyJob, ConvertJob, DpoJob, SftJob, read_job, write_job
+from selfreward.training.launch import Stopped, run_job
+from tests.integration.training_runs import (
+    Ran,
+    Recorder,
+    assert_nothing_left,
+    attempt,
+    kill_worker,
+    overflow,
+    run,
+    weights,
+    workers,
+)
 from tests.tiny_model import make_tiny_model
 
 PAIR_COUNT = 12
@@ -61,79 +67,6 @@ def make_job(root: Path, model: Path, pairs: list[dict[str, Any]] | None = None,
         seed=3,
         work=root / "work",
     )
-
-
-@dataclass
-class Recorder:
-    """Collects the events of a job, and reacts to the first of one kind."""
-
-    react: tuple[str, Callable[[], None]] | None = None
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    async def __call__(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
-        if self.react and event["event"] == self.react[0]:
-            self.react[1]()
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] == kind]
-
-    def series(self, name: str) -> list[float]:
-        return [event["values"][name] for event in self.of("metric")]
-
-
-@dataclass
-class Ran:
-    """A job that has ended, one way or the other."""
-
-    job: DpoJob
-    recorder: Recorder
-    result: DoneEvent | None
-    error: Exception | None
-
-
-def run(job: DpoJob, recorder: Recorder | None = None, stop: asyncio.Event | None = None) -> Ran:
-    return asyncio.run(attempt(job, recorder or Recorder(), stop or asyncio.Event()))
-
-
-async def attempt(job: DpoJob, recorder: Recorder, stop: asyncio.Event) -> Ran:
-    try:
-        result = await run_job(job, job.pairs.parent / "job", recorder, stop)
-    except (TrainingError, Stopped) as error:
-        return Ran(job, recorder, None, error)
-    return Ran(job, recorder, result, None)
-
-
-def workers(job: DpoJob) -> list[psutil.Process]:
-    """Running processes of this job, the guard among them."""
-    mine = str(job.pairs.parent / "job" / "job.json")
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if mine in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def kill_worker(job: DpoJob) -> None:
-    """SIGKILL the child itself, not its guard."""
-    for process in workers(job):
-        if "selfreward.guard" not in process.cmdline():
-            os.kill(process.pid, signal.SIGKILL)
-
-
-def weights(directory: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(directory / "model.safetensors"))
-
-
-def assert_nothing_left(ran: Ran) -> None:
-    assert workers(ran.job) == []
-    assert not (ran.job.pairs.parent / "job" / "scratch").exists()
-    assert not ran.job.output.exists()
-    collect_garbage(ran.job.output.parent)
-    assert list(ran.job.output.parent.glob("*")) == []
 
 
 # ---- a full run
@@ -293,17 +226,6 @@ def refused(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, R
     return dict(zip(jobs, asyncio.run(run_all()), strict=True))
 
 
-def overflow(model_dir: Path) -> None:
-    """Make the weights of the first layer so large that its products leave the range of float32."""
-    from safetensors.torch import save_file
-
-    changed = weights(model_dir)
-    for name in changed:
-        if "layers.0.mlp" in name:
-            changed[name] = (changed[name].float() * 1e38).bfloat16()
-    save_file(changed, model_dir / "model.safetensors", metadata={"format": "pt"})
-
-
 def test_too_few_pairs_are_refused(refused: dict[str, Ran]) -> None:
     ran = refused["few"]
     assert isinstance(ran.error, TrainingError)
@@ -317,7 +239,7 @@ def test_a_loss_that_is_not_finite_aborts(refused: dict[str, Ran]) -> None:
     ran = refused["infinite"]
     assert isinstance(ran.error, TrainingError)
     assert "loss is nan at step 1" in ran.error.message
-    assert "learning_rate" in ran.error.hint
+    assert "train.learning_rate" in ran.error.hint
     assert ran.recorder.of("error")[0]["kind"] == "non_finite"
     assert_nothing_left(ran)
 
@@ -337,7 +259,7 @@ def test_a_killed_child_leaves_no_checkpoint_and_says_so(tiny: Path, tmp_path: P
     job = make_job(tmp_path, tiny, epochs=2000)
     ran = run(job, Recorder(react=("metric", lambda: kill_worker(job))))
     assert isinstance(ran.error, TrainingError)
-    assert "was killed (SIGKILL)" in ran.error.message and "micro_batch_size" in ran.error.hint
+    assert "was killed (SIGKILL)" in ran.error.message and "train.micro_batch_size" in ran.error.hint
     assert_nothing_left(ran)
 
 
@@ -384,8 +306,17 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def test_jobs_survive_the_way_through_a_file(tmp_path: Path) -> None:
-    jobs: tuple[DpoJob | ConvertJob, ...] = (
+    jobs: tuple[AnyJob, ...] = (
         make_job(tmp_path / "a", tmp_path / "M_1", beta=0.25, lora={"enabled": True}),
+        SftJob(
+            output=tmp_path / "M_1",
+            fence=1,
+            model=tmp_path / "M_0",
+            examples=tmp_path / "examples.jsonl",
+            settings=SftSettings(epochs=3),
+            seed=4,
+            work=tmp_path,
+        ),
         ConvertJob(output=tmp_path / "M_1", fence=2, source="org/name", run_dir=tmp_path),
     )
     for job in jobs:
