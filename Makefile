@@ -40,8 +40,10 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Unit tests side by side; what starts servers and trainers needs the machine for itself.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 tests/unit
+	$(BIN)/pytest tests/integration
 
 bench: setup
 	$(BIN)/python -m tests.bench

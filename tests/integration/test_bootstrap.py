@@ -3,6 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.integration.conftest import MakeRun
@@ -49,6 +53,19 @@ def bootstrapped(make_run: MakeRun, eft: str, latency: float = 0.0) -> Run:
     text = run.settings.read_text().replace("[evaluation]\nenabled = false\n", BOOTSTRAP.format(eft=eft))
     run.settings.write_text(text)
     return run
+
+
+@contextmanager
+def served_elsewhere(model: str) -> Iterator[str]:
+    """The URL of an OpenAI-compatible server that no run has started."""
+    command = [sys.executable, "-m", "selfreward.engines.fake_server", "--served-model-name", model]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{server.stdout.readline().split()[-1]}"
+    finally:
+        server.kill()
+        server.communicate()
 
 
 def metrics(run: Run, checkpoint: str, suite: str) -> set[str]:
@@ -107,6 +124,16 @@ def test_a_run_bootstraps_itself_from_its_seeds_and_measures_every_model(make_ru
     assert run.number("SELECT count(*) FROM answer") == 3 * PROMPTS + 2
     unknown = run.command("eval", "--checkpoint", "M_7")
     assert unknown.returncode == 2 and "M_7" in unknown.stderr and "M_2" in unknown.stderr
+
+    with served_elsewhere("somebody") as url:
+        who = ("--set", f"evaluation.independent.url={url}", "--set", "evaluation.independent.model=somebody")
+        judged_by_another = run.command("eval", "--checkpoint", "M_1", *who)
+    assert judged_by_another.returncode == 0, judged_by_another.stderr
+    assert metrics(run, "M_1", "assistant_independent") == {"win_rate_previous"}
+    by_another = (
+        "SELECT count(*), count(verdict) FROM answer_comparison JOIN judge ON judge.id = judge_id WHERE {}"
+    )
+    assert run.rows(by_another.format("judge.checkpoint_id IS NULL")) == [(2 * PROMPTS, 2 * PROMPTS)]
 
     outputs = run.directory / "outputs.json"
     exported = run.command("export", "answers", "M_2", str(outputs))
@@ -175,10 +202,13 @@ def test_killed_while_it_measures_it_goes_on_where_it_was(make_run: MakeRun) -> 
 
 def test_killed_while_m1_is_trained_it_goes_on_where_it_was(make_run: MakeRun) -> None:
     run = bootstrapped(make_run, "seeds")
-    kept = killed_when(run, "SELECT count(*) >= 1 FROM training_metric", "--set", "evaluation.enabled=false")
-    done = run.command("start", "--set", "train.min_pairs=100", "--set", "evaluation.enabled=false")
+    options = ("--set", "evaluation.enabled=false", "--set", "bootstrap.justification=word")
+    kept = killed_when(run, "SELECT count(*) >= 1 FROM training_metric", *options)
+    done = run.command("start", "--set", "train.min_pairs=100", *options)
     assert "too few to train on" in done.stderr, done.stderr
     assert run.rows("SELECT * FROM sft_example ORDER BY id") == kept["sft_example"]
+    taught = run.rows("SELECT completion, score FROM sft_example WHERE kind = 'eft' AND kept")
+    assert taught == [(f"{'Yes' if score >= 3 else 'No'}.\nScore: {score:g}", score) for _, score in taught]
     assert run.rows("SELECT name FROM checkpoint ORDER BY id") == [("M_0",), ("M_1",)]
     assert sorted(path.name for path in (run.directory / "models").iterdir()) == ["M_0", "M_1"]
     run.wait_until_nobody_is_left()
@@ -215,6 +245,18 @@ def test_a_gate_that_only_warns_lets_the_daemon_go_on(make_run: MakeRun) -> None
     assert "too few to train on" in done.stderr
     assert run.number("SELECT count(*) FROM event WHERE kind = 'gate_warning'") >= 1
     assert run.rows("SELECT state FROM gate_check WHERE gate = 'one_score_share'") == [("warn",)]
+
+
+def test_expectations_are_not_held_against_one_score(make_run: MakeRun) -> None:
+    run = make_run()
+    trips = ("--set", "gates.max_one_score_share=0.01", "--set", "gates.min_items=1")
+    done = run.command("start", *trips, "--set", "judge.score=expected", "--set", "train.min_pairs=100")
+    assert "too few to train on" in done.stderr, done.stderr
+    assert run.rows("SELECT state FROM gate_check WHERE gate = 'one_score_share'") == [("skipped",)]
+    spoken = (
+        "SELECT count(*) FROM judgement WHERE score IS NOT NULL AND json_array_length(probabilities) <> 6"
+    )
+    assert run.number("SELECT count(*) FROM judgement WHERE score IS NOT NULL") > 0 == run.number(spoken)
 
 
 def test_bootstrap_none_in_a_word_starts_from_the_model_itself(make_run: MakeRun) -> None:

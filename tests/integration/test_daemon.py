@@ -273,7 +273,8 @@ def test_requests_that_fail_are_tried_again(make_run: MakeRun) -> None:
 def test_a_prompt_that_does_not_fit_is_marked_and_passed_over(make_run: MakeRun) -> None:
     run = make_run()
     # Room for the list of demonstrations and for an answer, but not for any judge prompt.
-    done = run.command("start", "--set", "engine.max_model_len=280")
+    # Without the gates, which would rest and wait for a user: no judgement can be read.
+    done = run.command("start", "--set", "engine.max_model_len=280", "--set", "gates.enabled=false")
     assert done.returncode == 1, "nothing is scored, so there is nothing to train on"
     assert run.rows("SELECT DISTINCT status FROM judgement") == [("too_long",)]
     assert run.count("judgement") == JUDGEMENTS
