@@ -33,6 +33,12 @@ temperature = 1.0
 guided = true
 max_tokens = 160
 temperature = 1.0
+[evaluation]
+prompts = 2
+replies = 8
+max_tokens = 24
+[gates]
+pause = []
 [train]
 batch_size = 2
 micro_batch_size = 2
@@ -74,9 +80,15 @@ def test_killed_while_sampling_and_started_again_a_real_run_is_whole(make_run: M
     sessions = run.rows(
         "SELECT seed, finished_at IS NOT NULL, generated_tokens FROM engine_session ORDER BY id"
     )
-    assert len(sessions) == 2 and sessions[0][0] != sessions[1][0], "each session samples from its own seed"
+    assert len({seed for seed, *_ in sessions}) == len(sessions) == 3, (
+        "each session samples from its own seed"
+    )
     assert sessions[1][1] == 1 and sessions[1][2] > 0
     assert run.number("SELECT count(DISTINCT digest) FROM checkpoint") == 2
+    measured = (
+        "SELECT count(DISTINCT checkpoint) FROM evaluation WHERE metric IN ('mean_length', 'tie_share')"
+    )
+    assert run.number(measured) == 2 and run.count("answer") == 4 and run.count("answer_comparison") == 4
     assert run.number("SELECT count(*) FROM candidate WHERE token_count > 0 AND mean_logprob < 0") >= 15
     assert run.number("SELECT min(step) FROM training_metric WHERE name = 'loss'") == 1
     run.wait_until_nobody_is_left()
