@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,14 @@ def toy_examples() -> list[dict[str, Any]]:
 
 def fitting() -> list[dict[str, Any]]:
     return [example for example in toy_examples() if example["example_id"] != TOO_LONG]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that compete with anything else wait for one another far longer than they compute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
