@@ -59,11 +59,26 @@ class EngineError(SelfRewardError):
 
 
 class TrainingError(SelfRewardError):
-    """The training child failed; the current checkpoint is untouched."""
+    """The training child failed; the current checkpoint is untouched.
+
+    `kind` is what the child called it (out_of_memory, no_space, non_finite, …), empty when it could not say.
+    """
+
+    def __init__(self, message: str, hint: str = "", kind: str = "") -> None:
+        super().__init__(message, hint)
+        self.kind = kind
 
 
 class StoreError(SelfRewardError):
-    """The database cannot be used: wrong revision, no space, not reachable."""
+    """The database cannot be used: wrong revision, or one of the two below."""
+
+
+class StoreUnavailable(StoreError):
+    """The database is locked or cannot be reached. Nothing was written; trying again later can succeed."""
+
+
+class DiskFull(StoreError):
+    """There is no space left. Nothing was written; what is committed is there."""
 
 
 class Halted(SelfRewardError):

@@ -292,9 +292,13 @@ class CheckpointRow:
     name: str
     kind: CheckpointKind
     path: str
-    """Relative to the run's directory."""
+    """Relative to the directory of the run from which all forks come."""
     digest: str
     parent_id: int | None
+    pinned: bool = False
+    """Whether a user keeps its files from retention."""
+    removed: bool = False
+    """Whether retention has removed its files."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,8 @@ class EngineSettings(Section):
     """How long the server may take until it is healthy."""
     request_timeout_s: float = Field(default=600, gt=0)
     """How long one request may take."""
+    stall_timeout_s: float = Field(default=300, gt=0)
+    """A server that has requests and makes no token for this long is hanging, and is started again."""
     extra_args: dict[str, Scalar] = Field(default_factory=dict)
     """Any further vLLM argument, without the dashes: {"quantization" = "fp8"}; true gives a bare flag."""
 

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from selfreward.config.section import Section
+from selfreward.config.section import Scalar, Section
 
 
 class LoraSettings(Section):
@@ -25,6 +25,12 @@ class LoraSettings(Section):
 class TrainerSettings(Section):
     """What every training has: rates, batches, length, precision."""
 
+    type: Literal["trl", "fake"] = "trl"
+    """`trl`, or `fake`: copies the model with a mark, for tests of everything around the training."""
+    fake_args: dict[str, Scalar] = Field(default_factory=dict)
+    """What the fake trainer does besides: see selfreward/training/fake.py."""
+    save_minutes: float = Field(default=15, ge=0)
+    """Save the training's state this often, to go on from after a stop; 0 never. Gone when it is done."""
     learning_rate: float = Field(default=1e-6, gt=0)
     """Peak learning rate."""
     final_learning_rate: float = Field(default=1e-7, ge=0)

@@ -81,9 +81,15 @@ class DaemonSettings(Section):
     commit_seconds: float = Field(default=1.0, gt=0)
     """… or this long, whichever is first."""
     engine_restarts: int = Field(default=3, ge=0)
-    """Restarts of an engine that dies without getting anything done, before the daemon gives up."""
+    """Restarts of an engine that dies without getting anything done, each time with half the batch, before
+    the daemon rests and says why."""
     lease_timeout_s: float = Field(default=60, ge=5)
     """A daemon that has not shown a sign of life for this long may be replaced."""
+    database_patience_s: float = Field(default=120, ge=0)
+    """How long a locked or unreachable database is waited for before the daemon rests."""
+    keep_checkpoints: int = Field(default=0, ge=0)
+    """Keep the files of this many newest checkpoints, and of M_0, M_1, and those that a fork starts from, a
+    measuring still needs or a user has pinned; 0: of all. Rows are never removed."""
     backup_every_minutes: float = Field(default=60, ge=0)
     """SQLite: copy the database into backups/ this often; 0 never."""
     backup_keep: int = Field(default=5, ge=1)

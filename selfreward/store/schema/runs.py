@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from selfreward.store.schema.base import Id, Table, key, refers_to
@@ -20,6 +20,9 @@ class Run(Table):
     parent_run_id: Mapped[int | None] = refers_to("run.id", "The run this one was forked from.")
     parent_iteration: Mapped[int | None] = mapped_column(
         comment="The iteration of the parent it starts from."
+    )
+    seeds_run_id: Mapped[int | None] = refers_to(
+        "run.id", "The run whose seeds it uses; NULL: its own. A fork uses those of the run it comes from."
     )
     created_at: Mapped[datetime] = mapped_column(comment="UTC.")
 
@@ -49,11 +52,19 @@ class Checkpoint(Table):
     version: Mapped[int] = mapped_column(comment="t of M_t.")
     name: Mapped[str] = mapped_column(comment="M_t as text; M_0_ift is the SFT baseline of the bootstrap.")
     kind: Mapped[str] = mapped_column(comment="base, sft or dpo: what made it.")
-    path: Mapped[str] = mapped_column(comment="Directory, relative to the run's directory.")
+    path: Mapped[str] = mapped_column(
+        comment="Directory, relative to that of the run from which all forks come."
+    )
     digest: Mapped[str] = mapped_column(
         comment="sha256 over its manifest: two equal digests are the same model."
     )
     parent_id: Mapped[int | None] = refers_to("checkpoint.id", "The checkpoint it was trained from.")
+    pinned: Mapped[bool] = mapped_column(
+        server_default=false(), comment="Whether a user keeps its files from retention."
+    )
+    removed_at: Mapped[datetime | None] = mapped_column(
+        comment="UTC, when retention removed its files; the row stays."
+    )
     created_at: Mapped[datetime] = mapped_column(comment="UTC.")
 
 
@@ -100,6 +111,9 @@ class Stage(Table):
     )
     detail: Mapped[str] = mapped_column(comment="How it ended, in words.")
     error: Mapped[str | None] = mapped_column(comment="Why it failed last.")
+    versions: Mapped[dict[str, Any] | None] = mapped_column(
+        comment="Versions of Python, selfreward and the libraries it used, when it was last started."
+    )
     started_at: Mapped[datetime | None] = mapped_column(comment="UTC, first start.")
     finished_at: Mapped[datetime | None] = mapped_column(comment="UTC.")
 
@@ -171,7 +185,7 @@ class Lease(Table):
     )
     owner: Mapped[str] = mapped_column(comment="host:pid of the daemon.")
     boot_id: Mapped[str] = mapped_column(
-        comment="The kernel's boot id: tells a reboot from a running daemon."
+        comment="Kernel boot and process namespace: where its process id means something."
     )
     pid: Mapped[int] = mapped_column(comment="Its process id.")
     pid_started: Mapped[int] = mapped_column(
