@@ -96,7 +96,7 @@ def _render_section(section: Section, table: Any) -> None:
         if value is None:
             table.add(tomlkit.comment(f"{key} = …"))
         else:
-            table.add(key, list(value) if isinstance(value, tuple) else value)
+            table.add(key, _toml(value))
     for key in fields:
         value = getattr(section, key)
         if isinstance(value, Section):
@@ -106,6 +106,15 @@ def _render_section(section: Section, table: Any) -> None:
             _render_section(value, child)
             table.add(tomlkit.nl())
             table.add(key, child)
+
+
+def _toml(value: Any) -> Any:
+    """A dict on one line: as a table of its own it would swallow the keys after it."""
+    if isinstance(value, dict):
+        inline = tomlkit.inline_table()
+        inline.update(value)
+        return inline
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _read_text(path: Path) -> str:
