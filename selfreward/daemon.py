@@ -2,32 +2,26 @@
 
 import asyncio
 import os
-import shutil
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, time, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from selfreward.agenda import Agenda
 from selfreward.config import Settings
-from selfreward.errors import BadInput, EngineError, Halted, SelfRewardError, StoreError, TrainingError
-from selfreward.loop import run_iteration
+from selfreward.errors import EngineError, Halted, SelfRewardError
 from selfreward.reporting import Reporter
-from selfreward.seeds import read_seeds
-from selfreward.stages import evaluate
-from selfreward.stages.model import prepare_model, require_intact
-from selfreward.stages.workplace import MODELS, Drained, Held, Workplace
+from selfreward.stages.workplace import Drained, Held
 from selfreward.store import Store
 from selfreward.store.backup import rotate
-from selfreward.types import CheckpointKind, CheckpointRow, ControlAction, RunRow, StageName, Status
+from selfreward.types import CheckpointRow, ControlAction, RunRow
 
 POLL_S = 1.0
-Step = Callable[[], Awaitable[None]]
 CUT_SHORT = 130
 
 
@@ -41,8 +35,6 @@ class Daemon:
         self._changed = asyncio.Event()
         self._reasons: set[str] = set()
         """Why the work should rest: stop, pause, window, gate. Empty: work."""
-        self._only: Sequence[CheckpointRow] | None = None
-        """Measure these and do nothing else."""
         self._signals = 0
 
     async def run(self, only: Sequence[CheckpointRow] | None = None) -> None:
@@ -50,14 +42,23 @@ class Daemon:
 
         Raises CancelledError after a second signal; the first one only drains.
         """
-        self._only = only
-        self._fence = self._store.leases.take(self._run.id, self._settings.daemon.lease_timeout_s)
+        fence = self._store.leases.take(self._run.id, self._settings.daemon.lease_timeout_s)
         self._store.journal.take_requests(self._run.id)  # what was asked of a daemon that is gone
-        main = asyncio.create_task(self._work())
+        agenda = Agenda(
+            self._directory,
+            self._settings,
+            self._store,
+            self._reporter,
+            run=self._run,
+            fence=fence,
+            stop=self._stop,
+            only=only,
+        )
+        main = asyncio.create_task(self._work(agenda))
         self._listen_to_signals(main)
         scheduler = self._schedule()
         helpers = [asyncio.create_task(self._beat()), asyncio.create_task(self._poll())]
-        self._event("started", f"daemon {os.getpid()} took the run", fence=self._fence)
+        self._event("started", f"daemon {os.getpid()} took the run", fence=fence)
         try:
             await asyncio.wait([main, *helpers], return_when=asyncio.FIRST_COMPLETED)
             for helper in helpers:
@@ -78,13 +79,11 @@ class Daemon:
             with suppress(SelfRewardError):
                 self._store.leases.release()
 
-    async def _work(self) -> None:
+    async def _work(self, agenda: Agenda) -> None:
         """Step after step, resting while there is a reason to."""
-        await asyncio.to_thread(self._store_seeds)
-        for checkpoint in self._only or ():
-            await asyncio.to_thread(self._look_again, checkpoint)
+        await asyncio.to_thread(agenda.prepare)
         failures, before = 0, -1
-        while (step := self._next_step()) is not None:
+        while (step := agenda.next_step()) is not None:
             if not await self._until_wanted():
                 return
             try:
@@ -95,144 +94,13 @@ class Daemon:
             except Held as error:
                 self._hold(error.message)
             except EngineError as error:
-                rows = self._rows()
+                rows = agenda.rows()
                 failures = 1 if rows != before else failures + 1
                 before = rows
                 self._event("engine_failed", str(error), failures=failures)
                 if failures > self._settings.daemon.engine_restarts:
                     raise
                 self._reporter.say("the engine failed and is started again", failures=failures)
-
-    def _next_step(self) -> Step | None:
-        """An iteration while there are any to do; then the last model is measured; then nothing."""
-        if self._only is None and not self._all_done():
-            return self._iterate
-        missing = (checkpoint for checkpoint in self._to_measure() if not self._measured(checkpoint))
-        checkpoint = next(missing, None)
-        return None if checkpoint is None else partial(self._evaluate, checkpoint)
-
-    def _to_measure(self) -> Sequence[CheckpointRow]:
-        """What an iteration of its own does not measure."""
-        if self._only is not None:
-            return self._only
-        last = self._store.runs.latest_iteration(self._run.id)
-        assert last is not None
-        return [self._trained_by(last.t)] if self._settings.evaluation.enabled else []
-
-    async def _iterate(self) -> None:
-        """The next iteration, from wherever it is, to its end."""
-        place = await self._place()
-        t = place.iteration.t
-        begun = f"iteration {t} on {place.checkpoint.name}"
-        self._event("iteration", begun, place, settings=place.iteration.setting_hash)
-        self._reporter.say(f"iteration {t}: {place.checkpoint.name} → M_{t + 1}")
-        try:
-            trained = await run_iteration(place)
-        except (Halted, TrainingError) as error:
-            status = Status.HALTED if isinstance(error, Halted) else Status.FAILED
-            self._store.runs.mark_iteration(place.iteration.id, status)
-            raise
-        self._event("iteration_done", f"{trained.name} is trained", place, digest=trained.digest)
-
-    async def _evaluate(self, checkpoint: CheckpointRow) -> None:
-        """Measure a checkpoint, in the iteration that is or will be its own."""
-        require_intact(self._directory, checkpoint)
-        self._reporter.say(f"measuring {checkpoint.name}")
-        place = self._at(checkpoint.version, checkpoint, work=False)
-        await evaluate.run(place)
-        self._event("evaluated", f"{checkpoint.name} is measured", place)
-
-    def _measured(self, checkpoint: CheckpointRow) -> bool:
-        iteration = self._store.runs.iteration(self._run.id, checkpoint.version)
-        stage = iteration and self._store.runs.stage(iteration.id, StageName.EVALUATE)
-        return stage is not None and stage.status is Status.DONE
-
-    def _look_again(self, checkpoint: CheckpointRow) -> None:
-        """What was measured under other settings, or before more seeds came, may lack something now."""
-        iteration = self._store.runs.iteration(self._run.id, checkpoint.version)
-        if iteration is not None:
-            for name in evaluate.ALL:
-                self._store.runs.reopen_stage(iteration.id, name)
-
-    async def _place(self) -> Workplace:
-        """The iteration to work on: the last one if it is not done, else the one after it."""
-        runs = self._store.runs
-        first = runs.checkpoint(self._run.id, 0) or runs.checkpoint(self._run.id, 1)
-        if first is None:
-            first = await self._prepare_first()
-        last = runs.latest_iteration(self._run.id)
-        if last is None:
-            t, checkpoint = first.version, first
-        elif last.status is Status.DONE:
-            t, checkpoint = last.t + 1, self._trained_by(last.t)
-        else:
-            t, checkpoint = last.t, runs.checkpoint_by_id(last.checkpoint_id)
-        require_intact(self._directory, checkpoint)
-        self._require_disk(self._directory / checkpoint.path)
-        return self._at(t, checkpoint)
-
-    async def _prepare_first(self) -> CheckpointRow:
-        """M_0, or M_1 where nothing is to be bootstrapped, from the model that the settings name."""
-        version = 0 if self._settings.bootstrap.mode == "sft" else 1
-        path = f"{MODELS}/M_{version}"
-        digest = await prepare_model(
-            self._settings.model,
-            self._directory / path,
-            self._directory,
-            fence=self._fence,
-            reporter=self._reporter,
-            stop=self._stop,
-        )
-        self._reporter.say(f"M_{version} is ready", digest=digest[:12])
-        return self._store.runs.add_checkpoint(self._run.id, version, CheckpointKind.BASE, path, digest)
-
-    def _at(self, t: int, checkpoint: CheckpointRow, work: bool = True) -> Workplace:
-        iteration = self._store.runs.open_iteration(self._run.id, t, checkpoint.id, self._settings, work)
-        return Workplace(
-            directory=self._directory,
-            store=self._store,
-            settings=self._settings,
-            run=self._run,
-            iteration=iteration,
-            checkpoint=checkpoint,
-            fence=self._fence,
-            reporter=self._reporter,
-            stop=self._stop,
-        )
-
-    def _trained_by(self, t: int) -> CheckpointRow:
-        checkpoint = self._store.runs.checkpoint(self._run.id, t + 1)
-        assert checkpoint is not None, "an iteration is closed together with the checkpoint it trained"
-        return checkpoint
-
-    def _store_seeds(self) -> None:
-        settings = self._settings.seeds
-        reading = read_seeds(settings.files, self._directory, settings.held_out)
-        if not reading.seeds:
-            raise BadInput("there are no seeds", "Name a seed file in seeds.files, or use 'builtin'.")
-        self._store.prompts.add_seeds(self._run.id, reading.seeds)
-        if reading.skipped:
-            self._reporter.say("seeds left out", **reading.skipped)
-
-    def _require_disk(self, model: Path) -> None:
-        """Room for the next checkpoint twice over: while it is committed, two copies can exist."""
-        needed = 2 * sum(file.stat().st_size for file in model.glob("*.safetensors"))
-        free = shutil.disk_usage(self._directory).free
-        if free < needed:
-            raise StoreError(
-                f"{free / 2**30:.1f} GiB free at {self._directory}, {needed / 2**30:.1f} are needed",
-                "A checkpoint takes twice its size while it is committed. Free some disk and start again.",
-            )
-
-    def _all_done(self) -> bool:
-        wanted = self._settings.iterations
-        last = self._store.runs.latest_iteration(self._run.id)
-        return bool(wanted and last and last.status is Status.DONE and last.t >= wanted)
-
-    def _rows(self) -> int:
-        """Rows of the current iteration: equal before and after means that nothing got done."""
-        last = self._store.runs.latest_iteration(self._run.id)
-        return 0 if last is None else sum(self._store.journal.counts(last).values())
 
     async def _until_wanted(self) -> bool:
         """Rest while paused or outside the run window. False when asked to stop."""
@@ -328,9 +196,8 @@ class Daemon:
         assert self._settings.daemon.run_window is not None
         self._rest("window", not in_window(self._settings.daemon.run_window, datetime.now().time()))
 
-    def _event(self, kind: str, message: str, place: Workplace | None = None, **data: Any) -> None:
-        iteration = None if place is None else place.iteration.id
-        self._store.journal.event(self._run.id, kind, message, iteration, **data)
+    def _event(self, kind: str, message: str, **data: Any) -> None:
+        self._store.journal.event(self._run.id, kind, message, **data)
 
 
 def in_window(window: str, moment: time) -> bool:
