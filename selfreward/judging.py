@@ -6,6 +6,8 @@ What cannot be read is said to be so.
 import math
 import re
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from selfreward.types import Choice, JudgementStatus, Verdict
 
@@ -97,6 +99,70 @@ def expected_score(choice: Choice) -> float | None:
         return None
     total = math.fsum(score * share for score, share in enumerate(choice.probabilities))
     return min(MAX_SCORE, total / mass)
+
+
+_YES_NO = re.compile(
+    r"""[\s*_`"'(\[]{0,16} (?P<verdict> yes | no ) (?![^\W_])
+        (?! \s{0,4} (?: / | \b(?:and|or)\b ) \s{0,4} (?:yes|no)\b )         # Yes or No, repeated""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_YES_NO_SCORES = {"no": 0.0, "yes": MAX_SCORE}
+
+
+def parse_yes_no(text: str) -> ParsedScore:
+    """How a reply to a question was read: 5 when it begins with Yes, 0 when with No, else unreadable."""
+    found = _YES_NO.match(text)
+    if found is None:
+        return JudgementStatus.UNREADABLE, None
+    return JudgementStatus.READ, _YES_NO_SCORES[found["verdict"].lower()]
+
+
+def split_at_yes_no(text: str) -> str | None:
+    """The reply up to its Yes or No; None unless `parse_yes_no` reads one."""
+    found = _YES_NO.match(text)
+    return None if found is None else text[: found.start("verdict")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What a judge's verdict is written as, and how it becomes a score of 0–5."""
+
+    choices: tuple[str, ...]
+    """The verdicts, each one token in most tokenizers."""
+    scores: tuple[int, ...]
+    """What each of them counts."""
+    stem: str
+    """How a reply begins that gives its verdict right away."""
+    regex: str
+    """Shape of a guided judgement."""
+    read: Callable[[str], ParsedScore]
+    split: Callable[[str], str | None]
+
+    def spread(self, choice: Choice) -> Choice:
+        """P(0) … P(5) from the probabilities of `choices`."""
+        shares = [0.0] * len(SCORES)
+        for score, share in zip(self.scores, choice.probabilities, strict=True):
+            shares[score] = share
+        return Choice(probabilities=tuple(shares), token_count=choice.token_count)
+
+
+POINTS = Scale(
+    choices=SCORES,
+    scores=tuple(range(len(SCORES))),
+    stem=SCORE_STEM,
+    regex=GUIDED_REGEX,
+    read=parse_score,
+    split=split_at_score,
+)
+YES_NO = Scale(
+    choices=("No", "Yes"),
+    scores=(0, 5),
+    stem="",
+    regex="(Yes|No)",
+    read=parse_yes_no,
+    split=split_at_yes_no,
+)
+SCALES = {"points": POINTS, "yes_no": YES_NO}
 
 
 def _statement(text: str) -> re.Match[str] | None:

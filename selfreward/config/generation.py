@@ -124,8 +124,11 @@ class JudgeSettings(SamplingSettings):
     samples: int = Field(default=3, ge=1)
     """K: judgements per answer, averaged."""
     score: Literal["sampled", "expected", "direct"] = "sampled"
-    """`sampled`: the number the judge wrote; `expected`: Σ s·P(s) at the place where it wrote it;
+    """`sampled`: the score the judge wrote; `expected`: Σ s·P(s) at the place where it wrote it;
     `direct`: Σ s·P(s) without a justification, one judgement an answer."""
+    scale: Literal["points", "yes_no"] = "points"
+    """What the template asks for: `points`, a score of 0–5; `yes_no`, Yes (5) or No (0), and with `expected`
+    or `direct` 5·P(Yes) / (P(Yes) + P(No)): for very small models, to which numbers say little."""
     guided: bool = False
     """Force the judgement's format (a sentence, then `Score: 0–5`), for models that cannot keep to it."""
     template: str = "judge_rubric.jinja"

@@ -78,6 +78,8 @@ class Chooser:
         return list((await self._post("/tokenize", body))["tokens"])
 
     async def _tokens(self, text: str) -> tuple[int, ...]:
+        if not text:
+            return ()  # the server takes no empty prompt
         body = {"model": self._model, "prompt": text, "add_special_tokens": False}
         return tuple((await self._post("/tokenize", body))["tokens"])
 

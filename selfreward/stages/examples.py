@@ -131,7 +131,9 @@ def _completion(place: Workplace, verdict: RankedReply) -> tuple[float, str]:
 
 
 def _judgement(place: Workplace, score: float, whole: str) -> str:
-    """`whole`, or what `bootstrap.justification` leaves of it."""
+    """`whole`, or what the judge's scale or `bootstrap.justification` leaves of it."""
+    if place.settings.judge.scale == "yes_no":
+        return "Yes" if score >= PASS else "No"
     kind = place.settings.bootstrap.justification
     if kind == "text":
         return whole

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from selfreward.config import JudgeSettings
 from selfreward.engines.base import ChatMessage, Engine, NotOneToken, PromptTooLong
-from selfreward.judging import GUIDED_REGEX, SCORE_STEM, SCORES, expected_score, parse_score, split_at_score
+from selfreward.judging import SCALES, SCORE_STEM, Scale, expected_score
 from selfreward.prompting import PromptTemplate, load_template
 from selfreward.stages.workplace import Workplace
 from selfreward.types import (
@@ -59,13 +59,14 @@ class RubricJudge:
 
     `sampled` takes the number that the judge wrote. `expected` takes Σ s·P(s) at the place where it
     wrote one, after its own justification; what cannot be read stays unreadable. `direct` takes Σ s·P(s)
-    of a reply that begins with "Score: ". The probabilities are the model's own: the sampling
+    of a reply that begins with its verdict. The probabilities are the model's own: the sampling
     temperature has no part in them.
     """
 
     def __init__(self, template: PromptTemplate, settings: JudgeSettings, engine: Engine) -> None:
         self._template, self._settings, self._engine = template, settings, engine
-        self._regex = GUIDED_REGEX if settings.guided else None
+        self._scale = SCALES[settings.scale]
+        self._regex = self._scale.regex if settings.guided else None
 
     async def judge(self, prompt: str, response: str, samples: Sequence[int]) -> list[Reading]:
         """A judgement for each of `samples`, in one request that shares the prefill.
@@ -83,25 +84,29 @@ class RubricJudge:
             return unjudged(samples, JudgementStatus.TOO_LONG)
 
     async def _ask(self, message: ChatMessage, samples: Sequence[int]) -> list[Reading]:
-        choice = await self._engine.choose([message], SCORE_STEM, SCORES)
+        choice = await self._choose(message, self._scale.stem)
         return [_asked(sample, choice) for sample in samples]
 
     async def _write(self, message: ChatMessage, samples: Sequence[int]) -> list[Reading]:
         replies = await self._engine.chat([message], self._settings, len(samples), regex=self._regex)
         pairs = zip(samples, replies, strict=True)
         if self._settings.score == "sampled":
-            return [_written(sample, reply) for sample, reply in pairs]
+            return [_written(self._scale, sample, reply) for sample, reply in pairs]
         return await asyncio.gather(*(self._expect(message, sample, reply) for sample, reply in pairs))
 
     async def _expect(self, message: ChatMessage, sample: int, reply: Completion) -> Reading:
-        stem = split_at_score(reply.text)
+        stem = self._scale.split(reply.text)
         if stem is None:
-            return _written(sample, reply)
+            return _written(self._scale, sample, reply)
         try:
-            choice = await self._engine.choose([message], stem, SCORES)
+            choice = await self._choose(message, stem)
         except NotOneToken:  # an odd spelling of the label; with the usual one it is the tokenizer's fault
-            choice = await self._engine.choose([message], f"{stem.rstrip()}\n{SCORE_STEM}", SCORES)
-        return _written(sample, reply, choice)
+            choice = await self._choose(message, f"{stem.rstrip()}\n{self._scale.stem}".lstrip("\n"))
+        return _written(self._scale, sample, reply, choice)
+
+    async def _choose(self, message: ChatMessage, stem: str) -> Choice:
+        """P(0) … P(5) of a reply that has begun with `stem`."""
+        return self._scale.spread(await self._engine.choose([message], stem, self._scale.choices))
 
 
 class Judge:
@@ -169,9 +174,9 @@ def judge_id(place: Workplace, settings: JudgeSettings | None = None) -> int:
     )
 
 
-def _written(sample: int, reply: Completion, choice: Choice | None = None) -> Reading:
-    """What the judge wrote, with the number in it replaced by the expectation if there is a choice."""
-    status, score = parse_score(reply.text)
+def _written(scale: Scale, sample: int, reply: Completion, choice: Choice | None = None) -> Reading:
+    """What the judge wrote, with the score in it replaced by the expectation if there is a choice."""
+    status, score = scale.read(reply.text)
     if choice is not None:
         score = expected_score(choice)
         status = JudgementStatus.UNREADABLE if score is None else JudgementStatus.READ

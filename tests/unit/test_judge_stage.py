@@ -42,7 +42,7 @@ class Scripted:
 
     async def choose(self, messages: Sequence[ChatMessage], stem: str, choices: Sequence[str]) -> Choice:
         self._see(messages)
-        assert list(choices) == list("012345")
+        assert list(choices) in (list("012345"), ["No", "Yes"])
         self.stems.append(stem)
         if stem.endswith(self.odd):
             raise NotOneToken("'0' is 2 tokens")
@@ -108,6 +108,22 @@ def test_a_direct_score_is_asked_for_without_a_justification() -> None:
     assert (reading.status, reading.score, reading.raw_text) == (JudgementStatus.READ, 3.5, "Score: 3.50")
     assert reading.probabilities == SURE.probabilities
     assert reading.token_count == 1
+
+
+def test_a_yes_counts_five_and_what_is_neither_is_unreadable() -> None:
+    engine = Scripted("Yes.", "No, it does not.", "Maybe.")
+    readings = judged(engine, (0, 1, 2), scale="yes_no", template="judge_yes_no.jinja")
+    assert [reading.score for reading in readings] == [5, 0, None]
+    assert "Request: Name a colour.\n\nResponse: Blue.\n" in engine.prompts[0]
+
+
+@pytest.mark.parametrize(("score", "stems"), [("expected", ["**"]), ("direct", [""])])
+def test_between_yes_and_no_lies_the_share_of_yes(score: str, stems: list[str]) -> None:
+    engine = Scripted("**Yes**", choice=Choice(probabilities=(0.2, 0.6)))
+    (reading,) = judged(engine, scale="yes_no", template="judge_yes_no.jinja", score=score)
+    assert reading.score == pytest.approx(5 * 0.6 / 0.8)
+    assert reading.probabilities == (0.2, 0, 0, 0, 0, 0.6)
+    assert engine.stems == stems
 
 
 @pytest.mark.parametrize("score", ["expected", "direct"])

@@ -14,7 +14,9 @@ from selfreward.judging import (
     expected_score,
     parse_score,
     parse_verdict,
+    parse_yes_no,
     split_at_score,
+    split_at_yes_no,
 )
 from selfreward.types import Choice, JudgementStatus, Verdict
 
@@ -359,3 +361,33 @@ def test_a_verdict_takes_no_longer_than_its_length(piece: str, shape: str) -> No
     started = time.process_time()
     parse_verdict(text)
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("Yes", 5),
+        ("Yes.", 5),
+        ("no", 0),
+        ("  **No** – it talks about fish.", 0),
+        ("Yes, and no question remains.", 5),
+        ("yes/no", None),
+        ("Yes or No", None),
+        ("Yes and no.", None),
+        ("Yesterday it did.", None),
+        ("Nothing of it.", None),
+        ("The answer is yes.", None),
+        ("", None),
+    ],
+)
+def test_a_question_is_answered_by_its_first_word(text: str, score: float | None) -> None:
+    assert parse_yes_no(text)[1] == score
+    stem = split_at_yes_no(text)
+    assert (stem is None) == (score is None)
+    assert stem is None or text[len(stem) :][:2].lower() in ("ye", "no")
+
+
+@given(st.text(max_size=200))
+def test_any_reply_to_a_question_is_read_without_a_failure(text: str) -> None:
+    status, score = parse_yes_no(text)
+    assert (status is JudgementStatus.READ) == (score in (0.0, 5.0))
