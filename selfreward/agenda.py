@@ -13,6 +13,7 @@ from selfreward.loop import run_iteration
 from selfreward.reporting import Reporter
 from selfreward.seeds import read_seeds
 from selfreward.stages import evaluate
+from selfreward.stages.load import Load
 from selfreward.stages.model import prepare_model, require_intact
 from selfreward.stages.workplace import MODELS, Workplace
 from selfreward.store import Store
@@ -34,10 +35,11 @@ class Agenda:
         run: RunRow,
         fence: int,
         stop: asyncio.Event,
+        load: Load,
         only: Sequence[CheckpointRow] | None = None,
     ) -> None:
         self._directory, self._settings, self._store, self._reporter = directory, settings, store, reporter
-        self._run, self._fence, self._stop = run, fence, stop
+        self._run, self._fence, self._stop, self._load = run, fence, stop, load
         self._only = only
         """Measure these and do nothing else."""
 
@@ -142,6 +144,7 @@ class Agenda:
             fence=self._fence,
             reporter=self._reporter,
             stop=self._stop,
+            load=self._load,
         )
 
     def _trained_by(self, t: int) -> CheckpointRow:

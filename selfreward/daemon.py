@@ -16,6 +16,7 @@ from selfreward.agenda import Agenda
 from selfreward.config import Settings
 from selfreward.errors import EngineError, Halted, SelfRewardError
 from selfreward.reporting import Reporter
+from selfreward.stages.load import Load
 from selfreward.stages.workplace import Drained, Held
 from selfreward.store import Store
 from selfreward.store.backup import rotate
@@ -32,6 +33,7 @@ class Daemon:
         self._directory, self._settings, self._store, self._reporter = directory, settings, store, reporter
         self._run: RunRow = store.runs.ensure(settings.name)
         self._stop = asyncio.Event()
+        self._load = Load()
         self._changed = asyncio.Event()
         self._reasons: set[str] = set()
         """Why the work should rest: stop, pause, window, gate. Empty: work."""
@@ -52,6 +54,7 @@ class Daemon:
             run=self._run,
             fence=fence,
             stop=self._stop,
+            load=self._load,
             only=only,
         )
         main = asyncio.create_task(self._work(agenda))

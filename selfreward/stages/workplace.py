@@ -1,11 +1,12 @@
 """What a stage of an iteration is given: the store, the settings, and where it is."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from selfreward.config import Settings
+from selfreward.config import EngineSettings, Settings
 from selfreward.reporting import Reporter
+from selfreward.stages.load import Load
 from selfreward.store import Store
 from selfreward.types import CheckpointRow, IterationRow, RunRow
 
@@ -27,6 +28,12 @@ class Workplace:
     fence: int
     reporter: Reporter
     stop: asyncio.Event
+    load: Load = field(default_factory=Load)
+
+    @property
+    def engine(self) -> EngineSettings:
+        """What to serve with: the settings, with less at once after failures."""
+        return self.load.lighten(self.settings.engine)
 
     @property
     def data_iteration(self) -> int:
