@@ -1,12 +1,14 @@
 """Jobs for the child process: fully resolved descriptions that travel as `job.json`."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from selfreward.config import SftSettings, TrainSettings
-from selfreward.training.checkpoint import write_durably
+from selfreward.config import SftSettings, TrainerSettings, TrainSettings
+from selfreward.training import origin
+from selfreward.training.manifest import write_durably
 
 JOB_FILE = "job.json"
 SCRATCH = "scratch"
@@ -28,10 +30,26 @@ class _TrainingJob(_Job):
 
     model: Path
     """The checkpoint directory to start from: M_t, or M_0 in the bootstrap."""
+    model_digest: str = ""
+    """Digest of that checkpoint."""
+    settings: TrainerSettings
+    """How to train."""
     seed: int = 0
     """Seed of the order of the pairs or examples and of dropout."""
     work: Path
     """Directory for the trainer's own files: scratch and tracker logs."""
+    states: Path | None = None
+    """Directory that outlives an attempt, for the training's state to go on from. Unset: none is kept."""
+
+    def origin(self, rows: Iterable[Mapping[str, Any]] | None = None) -> str:
+        """What the training is made from, as one digest: with all its data, or with these rows of it."""
+        data = origin.read_rows(self.data) if rows is None else rows
+        return origin.digest(self.model_digest, data, self.settings, self.seed)
+
+    @property
+    def data(self) -> Path:
+        """The file with what is learnt from."""
+        raise NotImplementedError
 
 
 class DpoJob(_TrainingJob):
@@ -45,6 +63,11 @@ class DpoJob(_TrainingJob):
     settings: TrainSettings
     """How to train."""
 
+    @property
+    def data(self) -> Path:
+        """The pairs."""
+        return self.pairs
+
 
 class SftJob(_TrainingJob):
     """Train a model on examples, the loss on their completions only, and write the result."""
@@ -56,6 +79,11 @@ class SftJob(_TrainingJob):
     """JSONL of {"example_id", "input", "completion"}: a user turn and the assistant's reply."""
     settings: SftSettings
     """How to train."""
+
+    @property
+    def data(self) -> Path:
+        """The examples."""
+        return self.examples
 
 
 class ConvertJob(_Job):

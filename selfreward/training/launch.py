@@ -83,11 +83,13 @@ def _outcome(job: AnyJob, last: dict[str, Any] | None, code: int, child: Child) 
     if last and kind == "done" and code == 0:
         return _published(job, last)
     if last and kind == "error":
-        raise TrainingError(last["message"], last["hint"] or f"The whole story is in {child.log}.")
+        hint = last["hint"] or f"The whole story is in {child.log}."
+        raise TrainingError(last["message"], hint, last["kind"])
     if code == KILLED:
         raise TrainingError(
             f"the {job.kind} process was killed (SIGKILL), by hand or because the machine ran out of memory",
             memory_hint(job.section),
+            "killed",
         )
     raise TrainingError(
         f"the {job.kind} process ended with status {code}:\n{child.log_tail()}",

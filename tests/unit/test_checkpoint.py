@@ -8,10 +8,12 @@ import pytest
 from selfreward.errors import TrainingError
 from selfreward.training.checkpoint import (
     MANIFEST,
+    adopt,
     adoptable,
     collect_garbage,
     publish,
     read_manifest,
+    set_aside,
     temporary_path,
     verify,
     write_manifest,
@@ -163,3 +165,67 @@ def test_garbage_is_what_was_not_published(tmp_path: Path) -> None:
 
 def test_a_missing_directory_is_not_adoptable(tmp_path: Path) -> None:
     assert adoptable(tmp_path / "M_9") is None
+
+
+# ---- what made it
+
+
+def test_what_made_a_checkpoint_is_told_and_is_no_part_of_its_digest(tmp_path: Path) -> None:
+    told, plain = make(tmp_path / "told"), make(tmp_path / "plain")
+    assert write_manifest(told, ["a", "b", "a"]) == write_manifest(plain)
+    manifest, old = read_manifest(told), read_manifest(plain)
+    assert manifest is not None and manifest.made_from == ("a", "b")
+    assert manifest.may_come_from("b") and not manifest.may_come_from("c")
+    assert old is not None and old.may_come_from("c"), "it does not say, and is believed"
+
+
+def test_a_manifest_of_before_it_told_what_made_it_still_reads(tmp_path: Path) -> None:
+    directory = make(tmp_path / "M_2")
+    digest = write_manifest(directory, ["a"])
+    data = json.loads((directory / MANIFEST).read_text())
+    del data["made_from"]
+    (directory / MANIFEST).write_text(json.dumps(data))
+    assert adopt(directory, "whatever", 1) == digest
+
+
+def test_an_orphan_is_adopted_when_it_was_made_from_the_same(tmp_path: Path) -> None:
+    final = make(tmp_path / "M_2")
+    digest = write_manifest(final, ["drawn", "drawn without the long ones"])
+    assert adopt(final, "drawn", 5) == digest
+    assert adopt(final, "drawn without the long ones", 5) == digest
+    assert [path.name for path in tmp_path.iterdir()] == ["M_2"]
+
+
+def test_an_orphan_of_another_training_is_moved_aside_until_its_place_is_taken(tmp_path: Path) -> None:
+    final = make(tmp_path / "M_2")
+    write_manifest(final, ["old pairs"])
+    assert adopt(final, "new pairs", 5) is None
+    aside = tmp_path / "M_2.stale-5"
+    assert [path.name for path in tmp_path.iterdir()] == [aside.name] and verify(aside, deep=True) == []
+    assert collect_garbage(tmp_path) == [], "nothing has taken its place yet"
+    write_manifest(make(final, b"new"), ["new pairs"])
+    assert collect_garbage(tmp_path) == [aside]
+
+
+def test_an_orphan_that_has_changed_is_not_adopted(tmp_path: Path) -> None:
+    final = make(tmp_path / "M_2")
+    write_manifest(final, ["pairs"])
+    (final / "model.safetensors").write_bytes(b"x" * 1000)
+    assert adopt(final, "pairs", 5) is None
+    assert not final.exists()
+
+
+def test_a_half_written_orphan_is_not_adopted_and_may_be_replaced(tmp_path: Path) -> None:
+    final = make(tmp_path / "M_2")
+    assert adopt(final, "pairs", 5) is None
+    temporary = make(temporary_path(final, 5))
+    digest = write_manifest(temporary, ["pairs"])
+    publish(temporary, final)
+    assert adopt(final, "pairs", 5) == digest
+
+
+def test_what_is_set_aside_is_never_overwritten(tmp_path: Path) -> None:
+    names = [set_aside(make(tmp_path / "M_3", bytes([number])), "damaged").name for number in range(3)]
+    assert names == ["M_3.damaged-1", "M_3.damaged-2", "M_3.damaged-3"]
+    assert [(tmp_path / name / "model.safetensors").read_bytes() for name in names] == [b"\0", b"\1", b"\2"]
+    assert collect_garbage(tmp_path) == []
