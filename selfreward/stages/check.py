@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from selfreward.health import Evidence, Tally, check
-from selfreward.stages.judge import judge_id
+from selfreward.stages.judge import judge_of
 from selfreward.stages.workplace import Drained, Held, Workplace
 from selfreward.types import (
     EvaluationRow,
@@ -63,14 +63,14 @@ def _let_through(result: GateResult, accepted: set[Gate]) -> GateResult:
 
 def _evidence(place: Workplace) -> Evidence:
     """Sums over the iteration's judged prompts, and what was measured of M_t and M_1."""
-    store, judge = place.store, judge_id(place)
+    store, judge = place.store, judge_of(place)
     tally, cursor = Tally(), 0
     while prompts := store.pairs.undecided(place.data_iteration, judge, cursor, PAGE):
         if place.stop.is_set():
             raise Drained
         cursor = prompts[-1].id
         tally.add(prompts)
-    judgements, readable, _ = store.candidates.judged(judge)
+    judgements, readable, _ = store.candidates.judged(place.data_iteration, judge)
     length = _figure(place, place.checkpoint.name, Suite.ASSISTANT, Metric.MEAN_LENGTH)
     accuracy = _figure(place, place.checkpoint.name, Suite.JUDGE, Metric.PAIRWISE_ACCURACY)
     first_length = _figure(place, "M_1", Suite.ASSISTANT, Metric.MEAN_LENGTH)

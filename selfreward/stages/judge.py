@@ -120,6 +120,7 @@ class Judge:
         self._judge = RubricJudge(rubric(settings, place.directory), settings, engine)
         self._wanted = settings.wanted
         self.id = judge_id(place)
+        place.store.runs.set_judge(place.iteration.id, self.id)
 
     def total(self) -> int:
         """Judgements of all the candidates that are wanted."""
@@ -128,7 +129,7 @@ class Judge:
 
     def done(self) -> int:
         """Judgements that are there."""
-        return self._place.store.journal.counts(self._place.iteration)[self.name]
+        return self._place.store.candidates.judgement_count(self._place.data_iteration, self.id)
 
     def exhausted(self) -> bool:
         """Candidates come from the stage before."""
@@ -158,7 +159,7 @@ class Judge:
 
     def detail(self) -> str:
         """How it ended."""
-        total, read, mean = self._place.store.candidates.judged(self.id)
+        total, read, mean = self._place.store.candidates.judged(self._place.data_iteration, self.id)
         share = f"{read / total:.0%}" if total else "none"
         average = "" if mean is None else f", mean score {mean:.2f}"
         return f"{total} judgements, {share} readable{average}"
@@ -172,6 +173,12 @@ def judge_id(place: Workplace, settings: JudgeSettings | None = None) -> int:
     return place.store.candidates.judge(
         place.checkpoint.id, "rubric", template.name, template.digest, parameters
     )
+
+
+def judge_of(place: Workplace) -> int:
+    """Who has judged the iteration's candidates: settings and templates may have changed since."""
+    recorded = place.store.runs.judge(place.iteration.id)
+    return judge_id(place) if recorded is None else recorded
 
 
 def _written(scale: Scale, sample: int, reply: Completion, choice: Choice | None = None) -> Reading:

@@ -1,7 +1,7 @@
 """Preference pairs are drawn from the scores: pure, so the same rows always give the same pairs."""
 
 from selfreward.pairing import draw_pairs
-from selfreward.stages.judge import judge_id
+from selfreward.stages.judge import judge_of
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.types import PairOutcome, StageName, Status
 
@@ -10,11 +10,11 @@ PAGE = 500
 
 def run(place: Workplace) -> None:
     """Decide every prompt of the iteration. Raises Drained between two pages when asked to stop."""
-    store, judge = place.store, judge_id(place)
+    store, judge = place.store, judge_of(place)
     stage = store.runs.begin_stage(place.iteration.id, StageName.PAIR)
     if stage.status is Status.DONE:
         return
-    total = store.journal.counts(place.iteration)[StageName.SELF_INSTRUCT]
+    total = store.journal.count(place.iteration, StageName.SELF_INSTRUCT)
     cursor, done = stage.cursor, sum(store.pairs.outcomes(place.iteration.id).values())
     place.reporter.begin(StageName.PAIR, done, total)
     while prompts := store.pairs.undecided(place.data_iteration, judge, cursor, PAGE):

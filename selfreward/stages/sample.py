@@ -22,7 +22,7 @@ class Sample:
 
     def done(self) -> int:
         """Candidates that are there."""
-        return self._place.store.journal.counts(self._place.iteration)[self.name]
+        return self._place.store.journal.count(self._place.iteration, self.name)
 
     def exhausted(self) -> bool:
         """Prompts come from the stage before."""

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 
 from selfreward.store.database import Database
 from selfreward.store.rows import AnySelect, insert_new, insert_one, now
@@ -109,11 +109,18 @@ class Candidates:
         with self._database.read() as connection:
             return {status: count for status, count in connection.execute(query)}
 
-    def judged(self, judge_id: int) -> tuple[int, int, float | None]:
-        """(judgements, readable ones, their mean score) of a judge."""
-        query = select(func.count(), func.count(Judgement.score), func.avg(Judgement.score))
+    def judgement_count(self, iteration_id: int, judge_id: int) -> int:
+        """Judgements of an iteration's candidates that a judge has given, readable or not."""
         with self._database.read() as connection:
-            total, read, mean = connection.execute(query.where(Judgement.judge_id == judge_id)).one()
+            query = _judgements_of(iteration_id, judge_id, func.count())
+            return int(connection.execute(query).scalar_one())
+
+    def judged(self, iteration_id: int, judge_id: int) -> tuple[int, int, float | None]:
+        """(judgements, readable ones, their mean score) of an iteration's candidates by a judge."""
+        figures = (func.count(), func.count(Judgement.score), func.avg(Judgement.score))
+        with self._database.read() as connection:
+            query = _judgements_of(iteration_id, judge_id, *figures)
+            total, read, mean = connection.execute(query).one()
         return total, read, mean
 
     def record_failure(self, stage_id: int, item_id: int, error: str) -> int:
@@ -123,9 +130,7 @@ class Candidates:
         with self._database.write() as connection:
             insert_new(connection, ItemFailure, [new])
             connection.execute(
-                update(ItemFailure)
-                .where(mine)
-                .values(attempts=ItemFailure.attempts + 1, last_error=clean(error))
+                update(ItemFailure).where(mine).values(attempts=ItemFailure.attempts + 1, last_error=clean(error))
             )
             return connection.execute(select(ItemFailure.attempts).where(mine)).scalar_one()
 
@@ -133,6 +138,19 @@ class Candidates:
 def move_cursor(stage_id: int, cursor: int) -> Any:
     """The cursor only moves on: it is a promise that nothing below it is missing."""
     return update(Stage).where(Stage.id == stage_id, Stage.cursor < cursor).values(cursor=cursor)
+
+
+def _judgements_of(iteration_id: int, judge_id: int, *figures: ColumnElement[Any]) -> AnySelect:
+    """Of a judge, as far as it judged this iteration's candidates: a fork's judge can be its parent's.
+
+    Found through the candidates: judgements have no index on their judge, which every insert would pay for.
+    """
+    return (
+        select(*figures)
+        .select_from(Candidate)
+        .join(Judgement, Judgement.candidate_id == Candidate.id)
+        .where(Candidate.iteration_id == iteration_id, Judgement.judge_id == judge_id)
+    )
 
 
 def short_of_judgements(iteration_id: int, judge_id: int, wanted: int, after: int, limit: int) -> AnySelect:

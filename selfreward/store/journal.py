@@ -1,6 +1,7 @@
 """What the daemon tells and is told: events, training metrics, control requests, progress."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -112,42 +113,57 @@ class Journal:
         with self._database.read() as connection:
             return connection.execute(query).scalar_one() is not None
 
-    def counts(self, iteration: IterationRow) -> Mapping[StageName, int]:
-        """Items each stage of an iteration has done so far (its current judge's, for judgements)."""
-        data = iteration.data_iteration_id
-        judged = (
-            select(func.count())
-            .select_from(Judgement)
-            .join(Candidate, Candidate.id == Judgement.candidate_id)
-            .join(Judge, Judge.id == Judgement.judge_id)
-            .where(Candidate.iteration_id == data, Judge.checkpoint_id == iteration.checkpoint_id)
-        )
-        queries = {
-            StageName.SELF_INSTRUCT: select(func.count()).where(
-                Prompt.iteration_id == data, Prompt.status == PromptStatus.ACCEPTED
-            ),
-            StageName.SAMPLE: select(func.count()).where(Candidate.iteration_id == data),
-            StageName.JUDGE: judged,
-            StageName.PAIR: select(func.count()).where(PairDecision.iteration_id == iteration.id),
-            StageName.TRAIN: _steps(iteration.id, StageName.TRAIN),
-            StageName.BASELINE: _steps(iteration.id, StageName.BASELINE),
-            StageName.SELECT: select(func.count()).where(SftExample.iteration_id == iteration.id),
-            StageName.ANSWER_HELD_OUT: select(func.count()).where(
-                Answer.checkpoint_id == iteration.checkpoint_id
-            ),
-            StageName.JUDGE_HELD_OUT: _judged_by(iteration, ReplyJudgement),
-            StageName.COMPARE: _judged_by(iteration, AnswerComparison),
-        }
+    def count(self, iteration: IterationRow, stage: StageName) -> int:
+        """Items that a stage of an iteration has done so far: an index gives each of these counts."""
         with self._database.read() as connection:
-            return {name: connection.execute(query).scalar_one() for name, query in queries.items()}
+            return int(connection.execute(_COUNTS[stage](iteration)).scalar_one())
+
+    def counts(self, iteration: IterationRow) -> Mapping[StageName, int]:
+        """The same for every stage that has items."""
+        with self._database.read() as connection:
+            return {
+                stage: connection.execute(query(iteration)).scalar_one() for stage, query in _COUNTS.items()
+            }
 
 
-def _steps(iteration_id: int, stage: StageName) -> AnySelect:
-    mine = (TrainingMetric.iteration_id == iteration_id) & (TrainingMetric.stage == stage)
+def _accepted(iteration: IterationRow) -> AnySelect:
+    mine = Prompt.iteration_id == iteration.data_iteration_id
+    return select(func.count()).where(mine, Prompt.status == PromptStatus.ACCEPTED)
+
+
+def _candidates(iteration: IterationRow) -> AnySelect:
+    return select(func.count()).where(Candidate.iteration_id == iteration.data_iteration_id)
+
+
+def _judgements(iteration: IterationRow) -> AnySelect:
+    """Those by M_t, in whatever way it judges."""
+    judges = select(Judge.id).where(Judge.checkpoint_id == iteration.checkpoint_id)
+    return (
+        select(func.count())
+        .select_from(Candidate)
+        .join(Judgement, Judgement.candidate_id == Candidate.id)
+        .where(Candidate.iteration_id == iteration.data_iteration_id, Judgement.judge_id.in_(judges))
+    )
+
+
+def _decisions(iteration: IterationRow) -> AnySelect:
+    return select(func.count()).where(PairDecision.iteration_id == iteration.id)
+
+
+def _examples(iteration: IterationRow) -> AnySelect:
+    return select(func.count()).where(SftExample.iteration_id == iteration.id)
+
+
+def _answers(iteration: IterationRow) -> AnySelect:
+    return select(func.count()).where(Answer.checkpoint_id == iteration.checkpoint_id)
+
+
+def _steps(stage: StageName, iteration: IterationRow) -> AnySelect:
+    mine = (TrainingMetric.iteration_id == iteration.id) & (TrainingMetric.stage == stage)
     return select(func.coalesce(func.max(TrainingMetric.step), 0)).where(mine)
 
 
-def _judged_by(iteration: IterationRow, table: type[ReplyJudgement | AnswerComparison]) -> AnySelect:
+def _judged_by(table: type[ReplyJudgement | AnswerComparison], iteration: IterationRow) -> AnySelect:
     """Rows judged by M_t, and in the bootstrap by the SFT baseline beside it."""
     judges = (
         select(Judge.id)
@@ -155,3 +171,17 @@ def _judged_by(iteration: IterationRow, table: type[ReplyJudgement | AnswerCompa
         .where(Checkpoint.run_id == iteration.run_id, Checkpoint.version == iteration.t)
     )
     return select(func.count()).select_from(table).where(table.judge_id.in_(judges))
+
+
+_COUNTS: Mapping[StageName, Callable[[IterationRow], AnySelect]] = {
+    StageName.SELF_INSTRUCT: _accepted,
+    StageName.SAMPLE: _candidates,
+    StageName.JUDGE: _judgements,
+    StageName.PAIR: _decisions,
+    StageName.TRAIN: partial(_steps, StageName.TRAIN),
+    StageName.BASELINE: partial(_steps, StageName.BASELINE),
+    StageName.SELECT: _examples,
+    StageName.ANSWER_HELD_OUT: _answers,
+    StageName.JUDGE_HELD_OUT: partial(_judged_by, ReplyJudgement),
+    StageName.COMPARE: partial(_judged_by, AnswerComparison),
+}

@@ -148,7 +148,7 @@ def _scored_candidates(
         .where(of_these, Judgement.judge_id == judge_id, Judgement.score.is_not(None))
         .order_by(Judgement.candidate_id, Judgement.sample)
     )
-    for candidate_id, score in connection.execute(judged):
+    for candidate_id, score in connection.execute(judged).all():  # at once: thousands of rows a page
         scores[candidate_id].append(float(score or 0))
     query = (
         select(Candidate.id, Candidate.prompt_id, Candidate.text, Candidate.status)
@@ -156,7 +156,7 @@ def _scored_candidates(
         .order_by(Candidate.prompt_id, Candidate.candidate_index)
     )
     found: dict[int, list[ScoredCandidate]] = defaultdict(list)
-    for row in connection.execute(query):
+    for row in connection.execute(query).all():
         candidate = ScoredCandidate(
             id=row.id, text=row.text, scores=tuple(scores[row.id]), status=CandidateStatus(row.status)
         )
