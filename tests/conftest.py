@@ -118,6 +118,7 @@ class Filled:
         self.judge: int = store.candidates.judge(
             checkpoint.id, "rubric", "t.jinja", "0" * 64, {"guided": False}
         )
+        store.runs.set_judge(self.iteration.id, self.judge)
 
     def stage(self, name: StageName) -> StageRow:
         """Begin a stage."""

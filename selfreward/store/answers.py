@@ -8,9 +8,9 @@ from sqlalchemy import func, select
 
 from selfreward.store.candidates import move_cursor
 from selfreward.store.database import Database
+from selfreward.store.lineage import seeds_of
 from selfreward.store.rows import insert_new, now
 from selfreward.store.schema import Answer, AnswerComparison, Prompt
-from selfreward.text import clean
 from selfreward.types import (
     AnswerRow,
     CandidateStatus,
@@ -38,7 +38,7 @@ class Answers:
         query = (
             select(Prompt.id)
             .where(
-                Prompt.run_id == run_id,
+                seeds_of(Prompt.run_id, run_id),
                 Prompt.source == PromptSource.SEED,
                 Prompt.split == Split.HELD_OUT,
             )
@@ -166,7 +166,7 @@ class Answers:
                 "session_id": session_id,
                 "verdict": comparison.verdict,
                 "probability_first": comparison.probability_first,
-                "raw_text": clean(comparison.raw_text),
+                "raw_text": comparison.raw_text,
                 "created_at": now(),
             }
             for comparison in comparisons
@@ -218,7 +218,7 @@ def _answer_row(checkpoint_id: int, session_id: int | None, answer: NewCandidate
         "checkpoint_id": checkpoint_id,
         "prompt_id": answer.prompt_id,
         "session_id": session_id,
-        "text": clean(answer.text),
+        "text": answer.text,
         "status": answer.status,
         "finish_reason": answer.finish_reason,
         "token_count": answer.token_count,

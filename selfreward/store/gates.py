@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import delete, insert, select, update
 
 from selfreward.store.database import Database
+from selfreward.store.lineage import counted_iterations, lineage
 from selfreward.store.rows import now
 from selfreward.store.schema import GateCheck, Iteration
-from selfreward.text import clean
 from selfreward.types import Gate, GateResult, GateState
 
 
@@ -26,7 +26,7 @@ class Gates:
                 "state": result.state,
                 "value": result.value,
                 "limit_value": result.limit,
-                "message": clean(result.message),
+                "message": result.message,
                 "checked_at": now(),
             }
             for result in results
@@ -43,7 +43,7 @@ class Gates:
             connection.execute(update(GateCheck).where(paused).values(state=GateState.ACCEPTED))
 
     def rows(self, run_id: int) -> list[tuple[int, GateResult]]:
-        """(t, what a gate found) of a run, oldest first."""
+        """(t, what a gate found) of a run and of what it was forked from, oldest first."""
         query = (
             select(
                 Iteration.t,
@@ -54,10 +54,10 @@ class Gates:
                 GateCheck.message,
             )
             .join(Iteration, Iteration.id == GateCheck.iteration_id)
-            .where(Iteration.run_id == run_id)
             .order_by(Iteration.t, GateCheck.gate)
         )
         with self._database.read() as connection:
+            mine = counted_iterations(lineage(connection, run_id))
             return [
                 (
                     t,
@@ -65,5 +65,5 @@ class Gates:
                         gate=Gate(gate), state=GateState(state), value=value, limit=limit, message=text
                     ),
                 )
-                for t, gate, state, value, limit, text in connection.execute(query)
+                for t, gate, state, value, limit, text in connection.execute(query.where(mine))
             ]

@@ -15,6 +15,7 @@ from selfreward.store.schema import (
     Checkpoint,
     ControlRequest,
     Event,
+    Iteration,
     Judge,
     Judgement,
     PairDecision,
@@ -23,7 +24,6 @@ from selfreward.store.schema import (
     SftExample,
     TrainingMetric,
 )
-from selfreward.text import clean
 from selfreward.types import (
     ControlAction,
     ControlRow,
@@ -53,7 +53,7 @@ class Journal:
                 iteration_id=iteration_id,
                 at=now(),
                 kind=kind,
-                message=clean(message),
+                message=message,
                 data=data,
             )
 
@@ -136,13 +136,13 @@ def _candidates(iteration: IterationRow) -> AnySelect:
 
 
 def _judgements(iteration: IterationRow) -> AnySelect:
-    """Those by M_t, in whatever way it judges."""
-    judges = select(Judge.id).where(Judge.checkpoint_id == iteration.checkpoint_id)
+    """Those by its judge: a fork may have the same candidates judged by another."""
+    judge = select(Iteration.judge_id).where(Iteration.id == iteration.id).scalar_subquery()
     return (
         select(func.count())
         .select_from(Candidate)
         .join(Judgement, Judgement.candidate_id == Candidate.id)
-        .where(Candidate.iteration_id == iteration.data_iteration_id, Judgement.judge_id.in_(judges))
+        .where(Candidate.iteration_id == iteration.data_iteration_id, Judgement.judge_id == judge)
     )
 
 
@@ -164,11 +164,12 @@ def _steps(stage: StageName, iteration: IterationRow) -> AnySelect:
 
 
 def _judged_by(table: type[ReplyJudgement | AnswerComparison], iteration: IterationRow) -> AnySelect:
-    """Rows judged by M_t, and in the bootstrap by the SFT baseline beside it."""
+    """Rows judged by M_t, which a fork has from another run, and in the bootstrap by the SFT baseline."""
+    beside = (Checkpoint.run_id == iteration.run_id) & (Checkpoint.version == iteration.t)
     judges = (
         select(Judge.id)
         .join(Checkpoint, Checkpoint.id == Judge.checkpoint_id)
-        .where(Checkpoint.run_id == iteration.run_id, Checkpoint.version == iteration.t)
+        .where((Checkpoint.id == iteration.checkpoint_id) | beside)
     )
     return select(func.count()).select_from(table).where(table.judge_id.in_(judges))
 

@@ -8,9 +8,9 @@ from sqlalchemy import func, select
 
 from selfreward.store.candidates import expectation, move_cursor
 from selfreward.store.database import Database
+from selfreward.store.lineage import seeds_of
 from selfreward.store.rows import insert_new, now
 from selfreward.store.schema import Judge, Prompt, RankedReply, ReplyJudgement
-from selfreward.text import clean
 from selfreward.types import (
     CandidateTask,
     JudgedReply,
@@ -38,7 +38,7 @@ class Replies:
             select(Prompt.id, func.count())
             .join(RankedReply, RankedReply.prompt_id == Prompt.id)
             .where(
-                Prompt.run_id == run_id,
+                seeds_of(Prompt.run_id, run_id),
                 Prompt.source == PromptSource.SEED,
                 Prompt.split == split,
                 RankedReply.canary_of.is_(None),
@@ -233,7 +233,7 @@ def _judgement_row(judge_id: int, session_id: int | None, judgement: NewReplyJud
         "judge_id": judge_id,
         "sample": judgement.sample,
         "session_id": session_id,
-        "raw_text": clean(judgement.raw_text),
+        "raw_text": judgement.raw_text,
         "status": judgement.status,
         "score": judgement.score,
         **expectation(judgement.probabilities),

@@ -1,27 +1,21 @@
 """Runs, their iterations and stages, their checkpoints and settings: the skeleton of the loop."""
 
-from sqlalchemy import Connection, select, update
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func, select, update
 
 from selfreward.config import Settings
-from selfreward.store.database import Database
-from selfreward.store.rows import AnyRow, insert_new, insert_one, now
-from selfreward.store.schema import Checkpoint, EngineSession, Iteration, Run, Setting, Stage
-from selfreward.types import (
-    CheckpointKind,
-    CheckpointRow,
-    IterationRow,
-    RunRow,
-    StageName,
-    StageRow,
-    Status,
-)
+from selfreward.store.checkpoints import Checkpoints, insert_checkpoint
+from selfreward.store.lineage import RunNode, counted_iterations, lineage, nodes
+from selfreward.store.rows import AnyRow, insert_new, now
+from selfreward.store.schema import Iteration, Run, Setting, Stage
+from selfreward.store.stages import Stages
+from selfreward.types import CheckpointKind, CheckpointRow, IterationRow, RunRow, StageName, Status
 
 
-class Runs:
-    """Queries about runs, iterations, stages, engine sessions and checkpoints."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Runs(Checkpoints, Stages):
+    """Queries about runs and iterations, and about their checkpoints, stages and engine sessions."""
 
     def ensure(self, name: str) -> RunRow:
         """The run of this name, made if it is not there."""
@@ -43,48 +37,20 @@ class Runs:
         with self._database.read() as connection:
             return list(connection.scalars(select(Run.name).order_by(Run.id)))
 
-    def add_checkpoint(
-        self,
-        run_id: int,
-        version: int,
-        kind: CheckpointKind,
-        path: str,
-        digest: str,
-        parent_id: int | None = None,
-        name: str | None = None,
-    ) -> CheckpointRow:
-        """Record M_version, or a checkpoint beside it called `name`; one that is recorded stays as it is."""
-        name = name or f"M_{version}"
-        with self._database.write() as connection:
-            _add_checkpoint(connection, run_id, version, name, kind, path, digest, parent_id)
-        row = self.checkpoint_named(run_id, name)
-        assert row is not None
-        return row
-
-    def checkpoint(self, run_id: int, version: int) -> CheckpointRow | None:
-        """M_version of a run."""
-        return self.checkpoint_named(run_id, f"M_{version}")
-
-    def checkpoint_named(self, run_id: int, name: str) -> CheckpointRow | None:
-        """A checkpoint of a run by its name."""
-        query = select(*_CHECKPOINT).where(Checkpoint.run_id == run_id, Checkpoint.name == name)
+    def tree(self) -> dict[int, RunNode]:
+        """Every run with its place in the tree, by id, oldest first."""
         with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else _checkpoint(row)
+            return nodes(connection)
 
-    def checkpoint_by_id(self, checkpoint_id: int) -> CheckpointRow:
-        """A checkpoint by its id."""
-        with self._database.read() as connection:
-            return _checkpoint(
-                connection.execute(select(*_CHECKPOINT).where(Checkpoint.id == checkpoint_id)).one()
-            )
+    def node(self, run_id: int) -> RunNode:
+        """A run's place in the tree."""
+        return self.tree()[run_id]
 
-    def checkpoints(self, run_id: int) -> list[CheckpointRow]:
-        """All checkpoints of a run, oldest first."""
-        mine = select(*_CHECKPOINT).where(Checkpoint.run_id == run_id)
-        query = mine.order_by(Checkpoint.version, Checkpoint.id)
+    def iterations_done(self) -> dict[int, int]:
+        """How many iterations of its own each run has done, by the run's id."""
+        done = select(Iteration.run_id, func.count()).where(Iteration.status == Status.DONE)
         with self._database.read() as connection:
-            return [_checkpoint(row) for row in connection.execute(query)]
+            return {key: count for key, count in connection.execute(done.group_by(Iteration.run_id))}
 
     def latest_iteration(self, run_id: int) -> IterationRow | None:
         """The iteration with the greatest t that has been worked on; one that was only measured is none."""
@@ -100,6 +66,33 @@ class Runs:
         with self._database.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _iteration(row)
+
+    def iteration_in_history(self, run_id: int, t: int) -> IterationRow | None:
+        """Iteration t of a run, or of the run it was forked from."""
+        with self._database.read() as connection:
+            mine = counted_iterations(lineage(connection, run_id)) & (Iteration.t == t)
+            row = connection.execute(select(*_ITERATION).where(mine)).one_or_none()
+        return None if row is None else _iteration(row)
+
+    def settings_of(self, iteration: IterationRow) -> Mapping[str, Any]:
+        """The settings that an iteration was last worked on with, as the nested tables they are."""
+        query = select(Setting.body).where(Setting.hash == iteration.setting_hash)
+        with self._database.read() as connection:
+            return dict(connection.execute(query).scalar_one())
+
+    def set_judge(self, iteration_id: int, judge_id: int) -> None:
+        """From now on this judge's judgements of the iteration's candidates count."""
+        other = Iteration.judge_id.is_distinct_from(judge_id)
+        with self._database.write() as connection:
+            connection.execute(
+                update(Iteration).where(Iteration.id == iteration_id, other).values(judge_id=judge_id)
+            )
+
+    def judge(self, iteration_id: int) -> int | None:
+        """Whose judgements of the iteration's candidates count; None before there are any."""
+        query = select(Iteration.judge_id).where(Iteration.id == iteration_id)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one()
 
     def open_iteration(
         self, run_id: int, t: int, checkpoint_id: int, settings: Settings, work: bool = True
@@ -142,7 +135,9 @@ class Runs:
         """Record M_{t+1} and close iteration t and its train stage, in one transaction."""
         with self._database.write() as connection:
             version, parent = iteration.t + 1, iteration.checkpoint_id
-            _add_checkpoint(connection, iteration.run_id, version, f"M_{version}", kind, path, digest, parent)
+            insert_checkpoint(
+                connection, iteration.run_id, version, f"M_{version}", kind, path, digest, parent
+            )
             done = {"status": Status.DONE, "finished_at": now()}
             connection.execute(update(Iteration).where(Iteration.id == iteration.id).values(**done))
             train = (Stage.iteration_id == iteration.id) & (Stage.name == StageName.TRAIN)
@@ -151,103 +146,7 @@ class Runs:
         assert row is not None
         return row
 
-    def stage(self, iteration_id: int, name: StageName) -> StageRow | None:
-        """One stage of an iteration; None when it has not begun."""
-        query = select(*_STAGE).where(Stage.iteration_id == iteration_id, Stage.name == name)
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else _stage(row)
 
-    def stages(self, iteration_id: int) -> list[StageRow]:
-        """The stages of an iteration in the order in which they began."""
-        query = select(*_STAGE).where(Stage.iteration_id == iteration_id).order_by(Stage.id)
-        with self._database.read() as connection:
-            return [_stage(row) for row in connection.execute(query)]
-
-    def begin_stage(self, iteration_id: int, name: StageName) -> StageRow:
-        """The stage, made if it is not there; counted as one more attempt unless it is done."""
-        mine = (Stage.iteration_id == iteration_id) & (Stage.name == name)
-        with self._database.write() as connection:
-            new = {
-                "iteration_id": iteration_id,
-                "name": name,
-                "status": Status.PENDING,
-                "attempts": 0,
-                "cursor": 0,
-                "detail": "",
-                "started_at": now(),
-            }
-            insert_new(connection, Stage, [new])
-            connection.execute(
-                update(Stage)
-                .where(mine, Stage.status != Status.DONE)
-                .values(status=Status.RUNNING, attempts=Stage.attempts + 1)
-            )
-            return _stage(connection.execute(select(*_STAGE).where(mine)).one())
-
-    def reopen_stage(self, iteration_id: int, name: StageName) -> None:
-        """A stage that is done is looked through once more: settings or seeds may have changed."""
-        done = (Stage.iteration_id == iteration_id) & (Stage.name == name) & (Stage.status == Status.DONE)
-        with self._database.write() as connection:
-            connection.execute(update(Stage).where(done).values(status=Status.PENDING, cursor=0))
-
-    def finish_stage(self, stage_id: int, detail: str) -> None:
-        """Mark a stage as done and say how it ended."""
-        done = {"status": Status.DONE, "detail": detail, "error": None, "finished_at": now()}
-        with self._database.write() as connection:
-            connection.execute(update(Stage).where(Stage.id == stage_id).values(**done))
-
-    def describe_stage(self, stage_id: int, detail: str) -> None:
-        """Say how a stage ended, before it is closed together with something else."""
-        with self._database.write() as connection:
-            connection.execute(update(Stage).where(Stage.id == stage_id).values(detail=detail))
-
-    def fail_stage(self, stage_id: int, status: Status, error: str) -> None:
-        """Mark a stage as halted or failed and say why."""
-        with self._database.write() as connection:
-            connection.execute(update(Stage).where(Stage.id == stage_id).values(status=status, error=error))
-
-    def begin_session(self, iteration_id: int, checkpoint_id: int, engine: str, seed: int) -> int:
-        """Record that a server is being started; returns the session's id."""
-        with self._database.write() as connection:
-            return insert_one(
-                connection,
-                EngineSession,
-                iteration_id=iteration_id,
-                checkpoint_id=checkpoint_id,
-                engine=engine,
-                seed=seed,
-                started_at=now(),
-            )
-
-    def session_ready(self, session_id: int) -> None:
-        """The server answers."""
-        with self._database.write() as connection:
-            connection.execute(
-                update(EngineSession).where(EngineSession.id == session_id).values(ready_at=now())
-            )
-
-    def end_session(self, session_id: int, prompt_tokens: int | None, generated_tokens: int | None) -> None:
-        """The server is gone; what it read and wrote."""
-        values = {
-            "finished_at": now(),
-            "prompt_tokens": prompt_tokens,
-            "generated_tokens": generated_tokens,
-        }
-        with self._database.write() as connection:
-            connection.execute(update(EngineSession).where(EngineSession.id == session_id).values(**values))
-
-
-_CHECKPOINT = (
-    Checkpoint.id,
-    Checkpoint.run_id,
-    Checkpoint.version,
-    Checkpoint.name,
-    Checkpoint.kind,
-    Checkpoint.path,
-    Checkpoint.digest,
-    Checkpoint.parent_id,
-)
 _ITERATION = (
     Iteration.id,
     Iteration.run_id,
@@ -257,48 +156,7 @@ _ITERATION = (
     Iteration.data_iteration_id,
     Iteration.status,
 )
-_STAGE = (
-    Stage.id,
-    Stage.iteration_id,
-    Stage.name,
-    Stage.status,
-    Stage.attempts,
-    Stage.cursor,
-    Stage.detail,
-    Stage.error,
-)
-
-
-def _add_checkpoint(
-    connection: Connection,
-    run_id: int,
-    version: int,
-    name: str,
-    kind: CheckpointKind,
-    path: str,
-    digest: str,
-    parent_id: int | None,
-) -> None:
-    new = {
-        "run_id": run_id,
-        "version": version,
-        "name": name,
-        "kind": kind,
-        "path": path,
-        "digest": digest,
-        "parent_id": parent_id,
-        "created_at": now(),
-    }
-    insert_new(connection, Checkpoint, [new])
-
-
-def _checkpoint(row: AnyRow) -> CheckpointRow:
-    return CheckpointRow(**{**row._asdict(), "kind": CheckpointKind(row.kind)})
 
 
 def _iteration(row: AnyRow) -> IterationRow:
     return IterationRow(**{**row._asdict(), "status": Status(row.status)})
-
-
-def _stage(row: AnyRow) -> StageRow:
-    return StageRow(**{**row._asdict(), "name": StageName(row.name), "status": Status(row.status)})

@@ -85,6 +85,9 @@ class Iteration(Table):
     data_iteration_id: Mapped[int | None] = refers_to(
         "iteration.id", "Whose prompts and candidates it uses; itself unless forked with reuse."
     )
+    judge_id: Mapped[int | None] = refers_to(
+        "judge.id", "Whose judgements of its candidates count; NULL before there are any."
+    )
     status: Mapped[str] = mapped_column(
         comment="running, done, halted or failed; pending: only its model is measured."
     )
