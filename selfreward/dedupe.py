@@ -82,10 +82,12 @@ class RougePool:
 
     def add(self, key: int, text: str) -> None:
         """Put `text` in the pool under the caller's `key`."""
-        for token in _tokenise(text):
-            self._code_points.setdefault(token, _code_point(len(self._code_points)))
+        tokens, known = _tokenise(text), self._code_points
+        for token in tokens:
+            if token not in known:
+                known[token] = _code_point(len(known))
         self._keys.append(key)
-        self._texts.append(self._encode(text))
+        self._texts.append("".join(map(known.__getitem__, tokens)))
 
     def nearest(self, text: str) -> Nearest | None:
         """The exact nearest neighbour of `text`: greatest F, the first added among equals; None if empty.
