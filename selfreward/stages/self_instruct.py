@@ -63,6 +63,8 @@ class SelfInstruct:
         self._accepted, self._written, self._last_draw = store.prompts.tally(place.data_iteration)
         self._asked = self._answered = 0
         self._outcomes: Counter[str] = Counter()
+        self._stored: set[tuple[int, int]] = set()
+        """Replies of a commit that broke off, which comes again: those before the break."""
 
     def total(self) -> int:
         """Prompts wanted."""
@@ -119,11 +121,15 @@ class SelfInstruct:
         """Decide each reply and store it at once: the next decision depends on what was accepted."""
         before = self._accepted
         for reply in results:
+            if (reply.draw.id, reply.index) in self._stored:
+                continue
             written = self._decide(reply)
             key = self._place.store.prompts.add_written(
                 self._place.run.id, self._place.data_iteration, self._stage.id, written
             )
             self._count(written, key)
+            self._stored.add((reply.draw.id, reply.index))
+        self._stored.clear()
         self._answered += len({reply.draw.id for reply in results})
         return self._accepted - before
 

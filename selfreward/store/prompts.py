@@ -119,8 +119,13 @@ class Prompts:
         return accepted, written, draw or 0
 
     def add_written(self, run_id: int, iteration_id: int, stage_id: int, prompt: WrittenPrompt) -> int:
-        """Store what the model wrote, with its demonstrations; returns the new prompt's id."""
+        """Store what the model wrote, with its demonstrations; returns its id. A repeat is left as it is."""
+        mine = (Prompt.iteration_id == iteration_id) & (Prompt.draw == prompt.draw)
+        stored = select(Prompt.id).where(mine, Prompt.draw_index == prompt.draw_index)
         with self._database.write() as connection:
+            known = connection.execute(stored).scalar_one_or_none()
+            if known is not None:
+                return known
             key = insert_one(connection, Prompt, **_written_row(run_id, iteration_id, prompt))
             shown = [
                 {"prompt_id": key, "position": place, "demonstration_id": shown_id}
