@@ -4,18 +4,22 @@ The database is the queue. A pump pages by key over what its stage lacks, keeps 
 requests in flight and commits results in small batches, each together with the stage's cursor: the
 greatest id up to which nothing is missing. A resume runs the same query again from that cursor, and a
 unique key makes a repeat harmless. A pump ends when nothing is missing and the pump before it has ended.
+
+While the database is away what is finished is kept, up to a bound, and nothing new is asked for.
 """
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from selfreward.engines.base import RequestFailed
+from selfreward.errors import StoreUnavailable
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.types import StageName, StageRow, Status
 
 Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 
 
 class Item(Protocol):
@@ -53,7 +57,10 @@ class Work(Protocol, Generic[AnyItem, Result]):
         """What stands in the database for an item whose tries have run out."""
 
     def commit(self, results: Sequence[Result], cursor: int) -> int:
-        """Store results and the cursor; returns how many rows it adds to `done`."""
+        """Store results and the cursor; returns how many rows it adds to `done`.
+
+        Called again with the same results when it raised StoreUnavailable, whatever of it took place.
+        """
 
     def detail(self) -> str:
         """How it ended, in words."""
@@ -70,10 +77,15 @@ class Pump(Generic[AnyItem, Result]):
         upstream: "Pump[Any, Any] | None" = None,
     ) -> None:
         self._place, self._stage, self._work, self._upstream = place, stage, work, upstream
-        self._slots = asyncio.Semaphore(place.settings.engine.concurrency)
+        self._concurrency = place.engine.concurrency
+        self._slots = asyncio.Semaphore(self._concurrency)
         self._in_flight: set[int] = set()
         self._fetched = stage.cursor
         self._finished: list[tuple[int, Sequence[Result]]] = []
+        """Kept until they are committed: a commit that the database refused is made again."""
+        self._most_finished = place.settings.daemon.commit_rows + self._concurrency
+        self._committed = asyncio.Event()
+        self._gave_up = False
         self._arrived = asyncio.Event()
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -89,7 +101,7 @@ class Pump(Generic[AnyItem, Result]):
         if self.ended:
             return
         place, work = self._place, self._work
-        self._done = await asyncio.to_thread(work.done)
+        self._done = await self._patiently(work.done)
         place.reporter.begin(work.name, self._done, work.total())
         try:
             async with asyncio.TaskGroup() as group:
@@ -99,8 +111,9 @@ class Pump(Generic[AnyItem, Result]):
         finally:
             await self._commit()
         if self._all_asked and not self._in_flight:
-            await asyncio.to_thread(place.store.runs.finish_stage, self._stage.id, work.detail())
-            place.reporter.end(work.name, work.detail())
+            detail = await self._patiently(work.detail)
+            await self._patiently(place.store.runs.finish_stage, self._stage.id, detail)
+            place.reporter.end(work.name, detail)
             self.ended = True
             self._tell_listeners()
 
@@ -111,10 +124,10 @@ class Pump(Generic[AnyItem, Result]):
             self._wake.clear()
             # Asked before the fetch, which then sees whatever the pump before wrote last.
             last_look = self._work.exhausted() and (self._upstream is None or self._upstream.ended)
-            room = self._place.settings.engine.concurrency
-            items = await asyncio.to_thread(self._work.fetch, self._fetched, room)
+            items = await asyncio.to_thread(self._work.fetch, self._fetched, self._concurrency)
             for item in items:
                 await self._slots.acquire()
+                await self._room_for_results()
                 if self._place.stop.is_set():
                     return requests
                 task = group.create_task(self._request(item))
@@ -126,6 +139,12 @@ class Pump(Generic[AnyItem, Result]):
             if not items:
                 await first_of(self._wake.wait(), self._place.stop.wait())
         return requests
+
+    async def _room_for_results(self) -> None:
+        """Wait while too much is finished that could not be committed yet, or until the stop event."""
+        while len(self._finished) >= self._most_finished and not self._place.stop.is_set():
+            self._committed.clear()
+            await first_of(self._committed.wait(), self._place.stop.wait())
 
     def _request(self, item: AnyItem) -> Coroutine[Any, Any, None]:
         """The request for an item, which counts as in flight from now on until it is committed."""
@@ -148,7 +167,7 @@ class Pump(Generic[AnyItem, Result]):
             try:
                 return await self._work.perform(item)
             except RequestFailed as error:
-                tries = await asyncio.to_thread(
+                tries = await self._patiently(
                     self._place.store.candidates.record_failure, self._stage.id, item.id, str(error)
                 )
                 if tries >= self._place.settings.daemon.max_attempts:
@@ -191,15 +210,32 @@ class Pump(Generic[AnyItem, Result]):
             await self._commit_batch()
 
     async def _commit_batch(self) -> None:
-        batch, self._finished = self._finished, []
+        """Raises StoreUnavailable when the patience is over; what comes later has none left."""
+        batch = self._finished[:]
         if not batch:
             return
-        self._in_flight.difference_update(key for key, _ in batch)
-        cursor = min(self._in_flight) - 1 if self._in_flight else self._fetched
+        keys = {key for key, _ in batch}
+        missing = self._in_flight - keys
+        cursor = min(missing) - 1 if missing else self._fetched
         rows = [row for _, results in batch for row in results]
-        self._done += await asyncio.to_thread(self._work.commit, rows, cursor)
+        try:
+            added = await self._patiently(self._work.commit, rows, cursor)
+        except StoreUnavailable:
+            self._gave_up = True
+            raise
+        del self._finished[: len(batch)]
+        self._in_flight -= keys
+        self._done += added
+        self._place.load.rows += added
+        self._committed.set()
         self._place.reporter.progress(self._work.name, self._done)
         self._tell_listeners()
+
+    async def _patiently(self, call: Callable[..., Answer], *arguments: Any) -> Answer:
+        """What `call` returns in a thread, called again while the database is away: it must bear that."""
+        if self._gave_up:
+            return await asyncio.to_thread(call, *arguments)
+        return await asyncio.to_thread(self._place.store.database.patience.wait_for, call, *arguments)
 
     def _tell_listeners(self) -> None:
         for listener in self._listeners:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from selfreward.errors import DiskFull, LeaseLost, StoreError, StoreUnavailable
@@ -214,7 +214,7 @@ def test_a_transaction_whose_connection_is_ended_leaves_nothing_and_can_be_repea
         tries.append(1)
         with database.write() as connection:
             values = {"run_id": waiting.run.id, "at": waiting.run.created_at, "kind": "test", "data": {}}
-            connection.execute(Event.__table__.insert().values(message=f"try {len(tries)}", **values))
+            connection.execute(insert(Event).values(message=f"try {len(tries)}", **values))
             if len(tries) == 1:
                 end_connections(postgres_uri, str(database.url.database))
             connection.execute(select(Event.id))
@@ -273,7 +273,7 @@ def test_a_full_disk_is_told_from_a_database_that_is_away(on_sqlite: Store) -> N
     with pytest.raises(DiskFull, match="no space left"), on_sqlite.database.write() as connection:
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")  # what SQLite says of a full disk, too
         connection.execute(
-            Event.__table__.insert().values(
+            insert(Event).values(
                 run_id=waiting.run.id, at=waiting.run.created_at, kind="k", message="x" * 10**6, data={}
             )
         )

@@ -12,8 +12,10 @@ import pytest
 
 from selfreward.config import Settings
 from selfreward.engines.base import RequestFailed
+from selfreward.errors import StoreUnavailable
 from selfreward.stages.pump import Pump, run_together
 from selfreward.stages.workplace import Drained, Workplace
+from selfreward.store.patience import Patience
 from selfreward.types import StageName, StageRow, Status
 
 
@@ -92,7 +94,10 @@ class Failures:
 
 def workplace(**daemon: Any) -> Workplace:
     limits = {"commit_seconds": 0.02, "grace_s": 0.2, **daemon}
-    store = SimpleNamespace(runs=SimpleNamespace(finish_stage=lambda *_: None), candidates=Failures())
+    database = SimpleNamespace(patience=Patience(limits.get("database_patience_s", 0)))
+    store = SimpleNamespace(
+        runs=SimpleNamespace(finish_stage=lambda *_: None), candidates=Failures(), database=database
+    )
     settings = Settings.model_validate({"engine": {"concurrency": 4}, "daemon": limits})
     parts: dict[str, Any] = {"store": store, "run": None, "iteration": None, "checkpoint": None}
     return Workplace(
@@ -267,3 +272,93 @@ def test_a_drain_gives_up_on_what_takes_longer_than_the_grace() -> None:
 
     work = asyncio.run(scenario())
     assert work.stored == [1] and max(work.cursors) < 2
+
+
+def away(times: int) -> Any:
+    """A database that refuses the first `times` commits."""
+    left = [times]
+
+    def refuse() -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise StoreUnavailable("locked")
+
+    return refuse
+
+
+def test_results_that_could_not_be_committed_are_kept_and_not_asked_again() -> None:
+    asked: list[int] = []
+
+    async def ask(item: Thing) -> None:
+        asked.append(item.id)
+
+    async def scenario() -> Things:
+        place = workplace(database_patience_s=60, commit_rows=8)
+        work = Things(StageName.SAMPLE, list(range(1, 41)), ask=ask, before_commit=away(3))
+        await run_together([Pump(place, stage(StageName.SAMPLE), work)])
+        assert place.load.rows == 40, "what is committed counts as progress"
+        return work
+
+    work = asyncio.run(scenario())
+    assert sorted(work.stored) == sorted(asked) == list(range(1, 41)) and work.cursors[-1] == 40
+
+
+def test_while_nothing_can_be_committed_only_so_much_is_asked() -> None:
+    asked: list[int] = []
+    back = threading.Event()
+
+    async def ask(item: Thing) -> None:
+        asked.append(item.id)
+
+    async def scenario() -> Things:
+        place = workplace(commit_rows=8)
+        work = Things(StageName.SAMPLE, list(range(1, 101)), ask=ask, before_commit=lambda: back.wait(30))
+        running = asyncio.create_task(run_together([Pump(place, stage(StageName.SAMPLE), work)]))
+        seen = -1
+        while seen != len(asked) or seen < 8:  # until a while has passed in which nothing was asked
+            seen = len(asked)
+            await asyncio.sleep(0.2)
+        back.set()
+        await running
+        return work
+
+    bound = 8 + 4 + 4
+    work = asyncio.run(scenario())
+    assert max(work.batches) <= bound and sorted(work.stored) == list(range(1, 101))
+
+
+def test_when_patience_is_over_the_pump_says_so_and_a_new_one_goes_on() -> None:
+    async def scenario() -> Things:
+        place = workplace(database_patience_s=0.2)
+        work = Things(StageName.SAMPLE, list(range(1, 21)), before_commit=away(10**6))
+        pump = Pump(place, stage(StageName.SAMPLE), work)
+        with pytest.raises(StoreUnavailable):
+            async with asyncio.timeout(10):
+                await run_together([pump])
+        assert work.stored == [] and not pump.ended
+        work.before_commit = None
+        await run_together([Pump(workplace(), stage(StageName.SAMPLE), work)])
+        return work
+
+    assert sorted(asyncio.run(scenario()).stored) == list(range(1, 21))
+
+
+def test_with_less_at_once_less_is_asked_at_once() -> None:
+    flying = most = 0
+
+    async def ask(_: Thing) -> None:
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        await asyncio.sleep(0)
+        flying -= 1
+
+    async def scenario() -> None:
+        place = workplace()
+        place.load.halve()
+        await run_together(
+            [Pump(place, stage(StageName.SAMPLE), Things(StageName.SAMPLE, [*range(20)], ask=ask))]
+        )
+
+    asyncio.run(scenario())
+    assert most == 2
