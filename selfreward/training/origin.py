@@ -12,7 +12,14 @@ from typing import Any
 
 from selfreward.config import TrainerSettings
 
-SHAPELESS = {"save_minutes", "report_to", "min_pairs", "micro_batch_size", "gradient_checkpointing"}
+SHAPELESS = {
+    "save_minutes",
+    "report_to",
+    "min_pairs",
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "fake_args",
+}
 """Settings that change how fast or in how much memory a training runs, and not what is trained: a batch
 that is cut into smaller parts after running out of memory is still the same batch."""
 TEXTS = ("prompt", "chosen", "rejected", "input", "completion")

@@ -16,7 +16,9 @@ from typing import Any
 from selfreward.training.checkpoint import temporary_path
 from selfreward.training.events import EVENTS_FILE, EventWriter
 from selfreward.training.failures import explain
-from selfreward.training.jobs import SCRATCH, ConvertJob, DpoJob, SftJob, read_job
+from selfreward.training.jobs import SCRATCH, AnyJob, ConvertJob, DpoJob, SftJob, read_job
+
+Function = Callable[[Any, EventWriter], str]
 
 
 def main(job_path: Path) -> int:
@@ -27,10 +29,7 @@ def main(job_path: Path) -> int:
     scratch.mkdir(exist_ok=True)
     _prepare_environment(scratch, offline=job.kind != "convert")
     try:
-        from selfreward.training.machine import use_all_cores
-
-        use_all_cores()
-        digest = RUN[job.kind](job, events)
+        digest = _function(job)(job, events)
     except Exception as error:
         traceback.print_exc(file=sys.stdout)
         failure = explain(error, job.output.parent, job.section)
@@ -53,15 +52,31 @@ def _prepare_environment(scratch: Path, offline: bool) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
 
 
+def _function(job: AnyJob) -> Function:
+    if job.kind != "convert" and job.settings.type == "fake":
+        return _run_fake
+    return RUN[job.kind]
+
+
+def _run_fake(job: DpoJob | SftJob, events: EventWriter) -> str:
+    from selfreward.training.fake import train_fake
+
+    return train_fake(job, events)
+
+
 def _run_dpo(job: DpoJob, events: EventWriter) -> str:
     from selfreward.training.dpo import train_dpo
+    from selfreward.training.machine import use_all_cores
 
+    use_all_cores()
     return train_dpo(job, events)
 
 
 def _run_sft(job: SftJob, events: EventWriter) -> str:
+    from selfreward.training.machine import use_all_cores
     from selfreward.training.sft import train_sft
 
+    use_all_cores()
     return train_sft(job, events)
 
 
@@ -71,7 +86,7 @@ def _run_convert(job: ConvertJob, events: EventWriter) -> str:
     return convert(job, events)
 
 
-RUN: dict[str, Callable[[Any, EventWriter], str]] = {
+RUN: dict[str, Function] = {
     "dpo": _run_dpo,
     "sft": _run_sft,
     "convert": _run_convert,
