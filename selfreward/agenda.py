@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.config import Settings
+from selfreward.continuity import check_settings, warn_of_versions
 from selfreward.errors import BadInput, DiskFull, Halted, TrainingError
 from selfreward.loop import run_iteration
+from selfreward.places import root_of
 from selfreward.reporting import Reporter
 from selfreward.seeds import read_seeds
 from selfreward.stages import evaluate
 from selfreward.stages.load import Load
 from selfreward.stages.model import prepare_model, require_intact
-from selfreward.stages.workplace import MODELS, Workplace
+from selfreward.stages.workplace import Workplace, checkpoint_path
 from selfreward.store import Store
 from selfreward.types import CheckpointKind, CheckpointRow, RunRow, StageName, Status
 
@@ -37,15 +39,25 @@ class Agenda:
         stop: asyncio.Event,
         load: Load,
         only: Sequence[CheckpointRow] | None = None,
+        accept_changes: bool = False,
     ) -> None:
         self._directory, self._settings, self._store, self._reporter = directory, settings, store, reporter
         self._run, self._fence, self._stop, self._load = run, fence, stop, load
         self._only = only
         """Measure these and do nothing else."""
+        self._accept_changes = accept_changes
+        self._root = root_of(directory)
 
     def prepare(self) -> None:
-        """Store the seeds, and look once more at what is to be measured."""
-        self._store_seeds()
+        """Store the seeds, and look once more at what is to be measured.
+
+        Raises BadInput when the settings are not those that the run was made with so far.
+        """
+        if self._only is None:
+            check_settings(self._store, self._run, self._settings, self._directory, self._accept_changes)
+            warn_of_versions(self._store, self._run, self._reporter)
+        if self._store.runs.node(self._run.id).seeds_run_id is None:
+            self._store_seeds()
         for checkpoint in self._only or ():
             self._look_again(checkpoint)
 
@@ -82,7 +94,7 @@ class Agenda:
 
     async def _evaluate(self, checkpoint: CheckpointRow) -> None:
         """Measure a checkpoint, in the iteration that is or will be its own."""
-        require_intact(self._directory, checkpoint)
+        require_intact(self._root, checkpoint)
         self._reporter.say(f"measuring {checkpoint.name}")
         place = self._at(checkpoint.version, checkpoint, work=False)
         await evaluate.run(place)
@@ -103,27 +115,33 @@ class Agenda:
     async def _place(self) -> Workplace:
         """The iteration to work on: the last one if it is not done, else the one after it."""
         runs = self._store.runs
-        first = runs.checkpoint(self._run.id, 0) or runs.checkpoint(self._run.id, 1)
-        if first is None:
-            first = await self._prepare_first()
         last = runs.latest_iteration(self._run.id)
         if last is None:
-            t, checkpoint = first.version, first
+            checkpoint = await self._first()
+            t = checkpoint.version
         elif last.status is Status.DONE:
             t, checkpoint = last.t + 1, self._trained_by(last.t)
         else:
             t, checkpoint = last.t, runs.checkpoint_by_id(last.checkpoint_id)
-        require_intact(self._directory, checkpoint)
-        self._require_disk(self._directory / checkpoint.path)
+        require_intact(self._root, checkpoint)
+        self._require_disk(self._root / checkpoint.path)
         return self._at(t, checkpoint)
+
+    async def _first(self) -> CheckpointRow:
+        """Where the run begins: M_K of its parent for a fork, else M_0 or M_1."""
+        runs, fork = self._store.runs, self._store.runs.node(self._run.id).parent_iteration
+        if fork is not None:
+            return self._trained_by(fork - 1)
+        found = runs.checkpoint(self._run.id, 0) or runs.checkpoint(self._run.id, 1)
+        return found or await self._prepare_first()
 
     async def _prepare_first(self) -> CheckpointRow:
         """M_0, or M_1 where nothing is to be bootstrapped, from the model that the settings name."""
         version = 0 if self._settings.bootstrap.mode == "sft" else 1
-        path = f"{MODELS}/M_{version}"
+        path = checkpoint_path(self._directory, f"M_{version}")
         digest = await prepare_model(
             self._settings.model,
-            self._directory / path,
+            self._root / path,
             self._directory,
             fence=self._fence,
             reporter=self._reporter,

@@ -15,6 +15,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from selfreward.agenda import Agenda
 from selfreward.config import Settings
 from selfreward.errors import EngineError, Halted, SelfRewardError
+from selfreward.places import root_of
 from selfreward.reporting import Reporter
 from selfreward.stages.load import Load
 from selfreward.stages.workplace import Drained, Held
@@ -29,8 +30,16 @@ CUT_SHORT = 130
 class Daemon:
     """One run, until its iterations are done, a user stops it, or it cannot go on by itself."""
 
-    def __init__(self, directory: Path, settings: Settings, store: Store, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Settings,
+        store: Store,
+        reporter: Reporter,
+        accept_changes: bool = False,
+    ) -> None:
         self._directory, self._settings, self._store, self._reporter = directory, settings, store, reporter
+        self._accept_changes = accept_changes
         self._run: RunRow = store.runs.ensure(settings.name)
         self._stop = asyncio.Event()
         self._load = Load()
@@ -56,6 +65,7 @@ class Daemon:
             stop=self._stop,
             load=self._load,
             only=only,
+            accept_changes=self._accept_changes,
         )
         main = asyncio.create_task(self._work(agenda))
         self._listen_to_signals(main)
@@ -191,7 +201,10 @@ class Daemon:
 
     async def _back_up(self) -> None:
         target = await asyncio.to_thread(
-            rotate, self._store.database, self._directory / "backups", self._settings.daemon.backup_keep
+            rotate,
+            self._store.database,
+            root_of(self._directory) / "backups",
+            self._settings.daemon.backup_keep,
         )
         self._event("backup", f"backed up into {target.name}")
 

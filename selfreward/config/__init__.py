@@ -1,11 +1,11 @@
 """Settings: one TOML file per run, parsed into frozen models that know every key they accept.
 
 `settings` is the whole tree; `generation`, `training` and `watching` hold its tables, in the order in
-which the loop uses them; `files` reads and writes them.
+which the loop uses them; `files` reads and writes them, `changes` compares them.
 """
 
+from selfreward.config.changes import Change, changes, that_matter
 from selfreward.config.files import (
-    SETTINGS_FILE,
     load_preset,
     load_settings,
     parse_settings,
@@ -36,10 +36,12 @@ from selfreward.config.watching import (
     GateSettings,
     IndependentJudgeSettings,
 )
+from selfreward.places import SETTINGS_FILE
 
 __all__ = [
     "SETTINGS_FILE",
     "BootstrapSettings",
+    "Change",
     "DaemonSettings",
     "DatabaseSettings",
     "EngineSettings",
@@ -59,10 +61,12 @@ __all__ = [
     "SftSettings",
     "TrainSettings",
     "TrainerSettings",
+    "changes",
     "load_preset",
     "load_settings",
     "parse_settings",
     "preset_names",
     "render_settings",
     "setting_names",
+    "that_matter",
 ]

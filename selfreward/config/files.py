@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from selfreward.config.section import Section
 from selfreward.config.settings import Settings, setting_names
 from selfreward.errors import BadInput
+from selfreward.places import SETTINGS_FILE
 from selfreward.resources import presets_dir
 
-SETTINGS_FILE = "selfreward.toml"
 ENV_PREFIX = "SELFREWARD_"
 ENV_NOT_SETTINGS = frozenset({"SELFREWARD_CRASH_AT"})
 

@@ -10,7 +10,7 @@ from selfreward.stages.held_out import JudgeReplies
 from selfreward.stages.pump import Pump, run_together
 from selfreward.stages.session import engine_session
 from selfreward.stages.trainer import job_directory, train, write_rows
-from selfreward.stages.workplace import MODELS, Workplace
+from selfreward.stages.workplace import Workplace
 from selfreward.training.checkpoint import adoptable, collect_garbage
 from selfreward.training.jobs import SftJob
 from selfreward.types import (
@@ -44,7 +44,7 @@ async def run(place: Workplace) -> CheckpointRow:
         await asyncio.to_thread(examples.from_seeds, place)
     await asyncio.to_thread(examples.finish, place)
     stage = await asyncio.to_thread(place.store.runs.begin_stage, place.iteration.id, StageName.TRAIN)
-    path = f"{MODELS}/M_1"
+    path = place.checkpoint_path("M_1")
     digest = await _sft(place, stage, path, (ExampleKind.IFT, ExampleKind.EFT))
     place.store.runs.describe_stage(stage.id, f"M_1 {digest[:12]}")
     return place.store.runs.finish_iteration(place.iteration, CheckpointKind.SFT, path, digest)
@@ -57,7 +57,7 @@ def judge_of(place: Workplace) -> int:
 
 async def _baseline(place: Workplace) -> Workplace:
     """The place with the SFT baseline in M_0's stead."""
-    runs, path = place.store.runs, f"{MODELS}/{BASELINE}"
+    runs, path = place.store.runs, place.checkpoint_path(BASELINE)
     stage = await asyncio.to_thread(runs.begin_stage, place.iteration.id, StageName.BASELINE)
     row = runs.checkpoint_named(place.run.id, BASELINE)
     if row is None:
@@ -87,12 +87,12 @@ async def _judge(place: Workplace) -> None:
         await run_together(works)
     if held_out:
         rows = await asyncio.to_thread(evaluate.judge_rows, place, test)
-        store.evaluations.put(place.run.id, rows)
+        store.evaluations.put(place.checkpoint.run_id, rows)
 
 
 async def _sft(place: Workplace, stage: StageRow, path: str, kinds: tuple[ExampleKind, ...]) -> str:
     """The digest of M_0 after SFT on the kept examples of these kinds. A finished one is adopted."""
-    output = place.directory / path
+    output = place.root / path
     collect_garbage(output.parent)
     if manifest := adoptable(output):
         return manifest.digest

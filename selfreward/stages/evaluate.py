@@ -127,10 +127,15 @@ def judge_settings(place: Workplace) -> JudgeSettings:
 
 
 def measure(place: Workplace) -> None:
-    """Turn what is stored into figures with intervals, and store those."""
-    stage = _begin(place, StageName.EVALUATE)
+    """Turn what is stored into figures with intervals, and store those.
+
+    A fork leaves figures of its parent's checkpoint as they are: they may be on other seeds than its own.
+    """
+    stage, made_by = _begin(place, StageName.EVALUATE), place.checkpoint.run_id
+    if made_by != place.run.id and place.store.evaluations.measured(made_by, place.checkpoint.name):
+        return place.store.runs.finish_stage(stage.id, "measured already in the run that made it")
     rows = [*judge_rows(place, judge_settings(place)), *_assistant_rows(place)]
-    place.store.evaluations.put(place.run.id, rows)
+    place.store.evaluations.put(made_by, rows)
     detail = _describe(rows)
     place.store.runs.finish_stage(stage.id, detail)
     place.reporter.say(f"{place.checkpoint.name} is measured: {detail}")

@@ -22,10 +22,10 @@ async def run(place: Workplace) -> CheckpointRow:
     """
     store, t = place.store, place.iteration.t
     stage = await asyncio.to_thread(store.runs.begin_stage, place.iteration.id, StageName.TRAIN)
-    path = f"{MODELS}/M_{t + 1}"
+    path = place.checkpoint_path(f"M_{t + 1}")
     collect_garbage(place.directory / MODELS)
-    manifest = adoptable(place.directory / path)
-    digest = manifest.digest if manifest else await _train(place, stage, place.directory / path)
+    manifest = adoptable(place.root / path)
+    digest = manifest.digest if manifest else await _train(place, stage, place.root / path)
     store.runs.describe_stage(stage.id, f"M_{t + 1} {digest[:12]}")
     place.reporter.end(StageName.TRAIN, f"M_{t + 1} {digest[:12]}")
     return store.runs.finish_iteration(place.iteration, CheckpointKind.DPO, path, digest)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from selfreward.config import EngineSettings, Settings
+from selfreward.places import root_of
 from selfreward.reporting import Reporter
 from selfreward.stages.load import Load
 from selfreward.store import Store
@@ -43,7 +44,21 @@ class Workplace:
     @property
     def model_path(self) -> Path:
         """Directory of M_t."""
-        return self.directory / self.checkpoint.path
+        return self.root / self.checkpoint.path
+
+    @property
+    def root(self) -> Path:
+        """Directory of the run from which all forks come, where the paths of checkpoints begin."""
+        return root_of(self.directory)
+
+    def checkpoint_path(self, name: str) -> str:
+        """Where a checkpoint that this run makes belongs, as its row has it: from the root's directory."""
+        return checkpoint_path(self.directory, name)
+
+
+def checkpoint_path(directory: Path, name: str) -> str:
+    """The same for the run in `directory`."""
+    return (directory.resolve().relative_to(root_of(directory)) / MODELS / name).as_posix()
 
 
 class Drained(Exception):

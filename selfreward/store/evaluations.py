@@ -35,6 +35,14 @@ class Evaluations:
                 )
             insert_new(connection, Evaluation, [_row(run_id, row) for row in rows])
 
+    def measured(self, run_id: int, checkpoint: str) -> bool:
+        """Whether there are figures of a checkpoint that this very run made."""
+        query = select(Evaluation.id).where(
+            Evaluation.run_id == run_id, Evaluation.checkpoint == checkpoint
+        )
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def rows(self, run_id: int) -> list[EvaluationRow]:
         """Every figure of a run and of what it was forked from, in the order in which they were stored."""
         query = (
