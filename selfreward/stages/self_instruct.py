@@ -3,8 +3,9 @@
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from selfreward.dedupe import Nearest, RougePool, first_objection
 from selfreward.engines.base import ChatMessage, Engine, PromptTooLong
@@ -49,22 +50,36 @@ class SelfInstruct:
     name = StageName.SELF_INSTRUCT
 
     def __init__(self, place: Workplace, stage: StageRow, engine: Engine) -> None:
-        store, run_id = place.store, place.run.id
         self._place, self._stage, self._engine = place, stage, engine
         self._settings = place.settings.self_instruct
         name = self._settings.template or TEMPLATES[self._settings.mode]
         self._template = load_template(name, place.directory).require(TEMPLATE_FIELDS)
-        self._seeds = store.prompts.seeds(run_id)
-        self._own = store.prompts.written(run_id)
-        self._pool = RougePool(self._settings.max_rouge_l)
-        # What is held out is never shown, but what resembles it is turned away: it must stay unseen.
-        for prompt in (*self._seeds, *store.prompts.seeds(run_id, Split.HELD_OUT), *self._own):
-            self._pool.add(prompt.id, prompt.text)
-        self._accepted, self._written, self._last_draw = store.prompts.tally(place.data_iteration)
+        self._accepted, self._written, self._last_draw = place.store.prompts.tally(place.data_iteration)
         self._asked = self._answered = 0
         self._outcomes: Counter[str] = Counter()
         self._stored: set[tuple[int, int]] = set()
         """Replies of a commit that broke off, which comes again: those before the break."""
+
+    @cached_property
+    def _seeds(self) -> list[PromptRow]:
+        return self._place.store.prompts.seeds(self._place.run.id)
+
+    @cached_property
+    def _own(self) -> list[int]:
+        """Ids of what was accepted, from the first fetch on: a stage that is done needs none of it."""
+        return self._place.store.pool.ids(self._place.run.id)
+
+    @cached_property
+    def _pool(self) -> RougePool:
+        """What new prompts are kept apart from, made at the first decision: requests do not wait for it.
+
+        What is held out is never shown, but what resembles it is turned away: it must stay unseen.
+        """
+        prompts, run_id = self._place.store.prompts, self._place.run.id
+        pool = RougePool(self._settings.max_rouge_l)
+        for prompt in (*self._seeds, *prompts.seeds(run_id, Split.HELD_OUT), *prompts.written(run_id)):
+            pool.add(prompt.id, prompt.text)
+        return pool
 
     def total(self) -> int:
         """Prompts wanted."""
@@ -87,8 +102,9 @@ class SelfInstruct:
         wanted = math.ceil((settings.target - self._accepted) / yield_so_far / settings.per_request)
         allowed = math.ceil((settings.max_attempts - self._written) / settings.per_request)
         count = max(0, min(room, wanted, allowed) - (self._asked - self._answered))
+        first = self._last_draw + 1
+        draws = self._draws({number: self._choose(number) for number in range(first, first + count)})
         self._asked += count
-        draws = [self._draw(self._last_draw + place) for place in range(1, count + 1)]
         self._last_draw += count
         return draws
 
@@ -144,15 +160,27 @@ class SelfInstruct:
         rejected = f"; rejected in this session: {reasons}" if reasons else ""
         return f"{reached}: {self._accepted} of {self._written} written prompts accepted{rejected}"
 
-    def _draw(self, number: int) -> Draw:
-        """Demonstrations of draw `number`: a function of the seed, the iteration and what is in the pool."""
+    def _choose(self, number: int) -> list[int]:
+        """Ids of the demonstrations of draw `number`: the same ones for the same seed, run, iteration and
+        pool."""
         place, settings = self._place, self._settings
         generator = random.Random(f"{place.settings.seed}:{place.run.name}:{place.iteration.t}:{number}")
         own = generator.sample(self._own, min(settings.model_demonstrations, len(self._own)))
         from_seeds = settings.seed_demonstrations + settings.model_demonstrations - len(own)
-        shown = generator.sample(self._seeds, min(from_seeds, len(self._seeds))) + own
+        seeds = generator.sample(self._seeds, min(from_seeds, len(self._seeds)))
+        shown = [*(seed.id for seed in seeds), *own]
         generator.shuffle(shown)
-        return Draw(id=number, demonstrations=tuple(shown))
+        return shown
+
+    def _draws(self, chosen: Mapping[int, Sequence[int]]) -> list[Draw]:
+        """Draws by their numbers, with the texts of what they show."""
+        seeds = {seed.id: seed.text for seed in self._seeds}
+        own = {key for shown in chosen.values() for key in shown} - seeds.keys()
+        texts = seeds | self._place.store.pool.texts(own)
+        return [
+            Draw(id=number, demonstrations=tuple(PromptRow(id=key, text=texts[key]) for key in shown))
+            for number, shown in chosen.items()
+        ]
 
     def _decide(self, reply: Reply) -> WrittenPrompt:
         completion = reply.completion
@@ -184,7 +212,7 @@ class SelfInstruct:
             return
         self._accepted += 1
         self._pool.add(key, written.text)
-        self._own.append(PromptRow(id=key, text=written.text))
+        self._own.append(key)
 
 
 def _cut_off(completion: Completion, text: str) -> bool:

@@ -12,6 +12,7 @@ from selfreward.store.journal import Journal
 from selfreward.store.lease import Leases
 from selfreward.store.migrate import current_revision, require_head, upgrade
 from selfreward.store.pairs import Pairs
+from selfreward.store.pool import Pool
 from selfreward.store.prompts import Prompts
 from selfreward.store.replies import Replies
 from selfreward.store.runs import Runs
@@ -24,6 +25,7 @@ class Store:
         self.database = Database(url, directory)
         self.runs = Runs(self.database)
         self.prompts = Prompts(self.database)
+        self.pool = Pool(self.database)
         self.candidates = Candidates(self.database)
         self.pairs = Pairs(self.database)
         self.replies = Replies(self.database)
