@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from selfreward.config import EngineSettings
-    from selfreward.engines.base import Engine
+    from selfreward.engines.base import ServedEngine
 
 # By name: importing one engine must not load the other's libraries, nor the fake server the settings.
 MODULES = {
@@ -20,7 +20,7 @@ MODULES = {
 @asynccontextmanager
 async def serve(
     checkpoint: Path, settings: "EngineSettings", *, log_dir: Path, seed: int
-) -> "AsyncIterator[Engine]":
+) -> "AsyncIterator[ServedEngine]":
     """A server of `checkpoint`, healthy when the block is entered and gone when it is left.
 
     `seed` seeds the sampling: the same seed after a restart would draw the same texts again.

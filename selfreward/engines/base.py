@@ -98,3 +98,11 @@ class Engine(Protocol):
     async def statistics(self) -> EngineStatistics:
         """The server's own counters. Raises EngineError when they cannot be had."""
         ...
+
+
+class ServedEngine(Engine, Protocol):
+    """An engine whose server is ours: it can be ended and started anew."""
+
+    def declare_dead(self, cause: str) -> None:
+        """From now on every request raises EngineDied with this cause, those in flight included."""
+        ...

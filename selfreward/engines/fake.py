@@ -20,6 +20,7 @@ def prepare(checkpoint: Path, settings: EngineSettings, port: int, seed: int) ->
     argv = [sys.executable, "-m", "selfreward.engines.fake_server", "--port", str(port)]
     argv += ["--seed", str(seed), "--served-model-name", model]
     argv += ["--max-model-len", str(settings.max_model_len or DEFAULT_MAX_MODEL_LEN)]
+    argv += ["--max-num-seqs", str(settings.max_num_seqs)]
     argv += flags(settings.extra_args)
     return Launch(argv=tuple(argv), env={}, model=model, description="fake engine", advise=_advise)
 

@@ -47,7 +47,7 @@ class State:
         if options.die_after and number > options.die_after:
             print(f"dying before request {number}, as told", flush=True)
             os._exit(13)
-        if options.hang_after and number > options.hang_after:
+        if 0 < options.mute_after < number or 0 < options.hang_after < number:
             threading.Event().wait()
         time.sleep(options.latency)
         return number
@@ -86,6 +86,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """/health, /v1/models, /metrics."""
         state = self.server.state
+        if 0 < state.options.mute_after < state.requests:
+            threading.Event().wait()
         if self.path == "/health":
             self._send(200, b"")
         elif self.path == "/v1/models":
@@ -264,6 +266,13 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fail-every", type=int, default=0, help="status 500 for every k-th request")
     parser.add_argument("--die-after", type=int, default=0, help="exit at the request after the k-th")
     parser.add_argument("--hang-after", type=int, default=0, help="never answer after the k-th request")
+    parser.add_argument(
+        "--mute-after", type=int, default=0, help="after it, answer nothing at all, /metrics too"
+    )
+    parser.add_argument("--max-num-seqs", type=int, default=1, help="sequences that it works on at once")
+    parser.add_argument(
+        "--largest-batch", type=int, default=0, help="out of memory at start with more than k"
+    )
     parser.add_argument("--exit-at-start", type=int, default=0, help="exit at once with this status")
     parser.add_argument("--start-delay", type=float, default=0.0, help="seconds before it listens")
     parser.add_argument("--detach", action="store_true", help="start a child in a session of its own")
@@ -276,6 +285,9 @@ def main() -> None:
     if options.exit_at_start:
         print(f"exiting at once with status {options.exit_at_start}, as told", flush=True)
         sys.exit(options.exit_at_start)
+    if 0 < options.largest_batch < options.max_num_seqs:
+        print(f"out of memory: no room for {options.max_num_seqs} sequences, as told", flush=True)
+        sys.exit(1)
     if options.detach:
         sleeper = "import time; time.sleep(100000)"
         subprocess.Popen([sys.executable, "-c", sleeper], start_new_session=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from selfreward.children import Child, spawn, tail
 from selfreward.config import EngineSettings, Scalar
-from selfreward.engines.base import Engine, EngineDied
+from selfreward.engines.base import EngineDied, ServedEngine
 from selfreward.engines.client import EngineClient
 from selfreward.errors import EngineError
 
@@ -40,7 +40,7 @@ Prepare = Callable[[Path, EngineSettings, int, int], Launch]
 @asynccontextmanager
 async def serving(
     prepare: Prepare, checkpoint: Path, settings: EngineSettings, *, log_dir: Path, seed: int
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[ServedEngine]:
     """A client of a running, healthy server; its whole process tree is gone when the block is left."""
     if not checkpoint.is_dir():
         raise EngineError(

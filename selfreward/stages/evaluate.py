@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfreward.config import JudgeSettings
-from selfreward.engines import serve
 from selfreward.engines.base import Engine
 from selfreward.engines.endpoint import connect
 from selfreward.prompting import PromptTemplate, load_template
@@ -22,7 +21,7 @@ from selfreward.stages.held_out import (
 from selfreward.stages.judge import judge_id
 from selfreward.stages.model import prepare_model
 from selfreward.stages.pump import Pump, run_together
-from selfreward.stages.session import engine_session
+from selfreward.stages.session import engine_session, served
 from selfreward.stages.workplace import MODELS, Workplace
 from selfreward.types import (
     CheckpointRow,
@@ -213,13 +212,13 @@ async def _compare_independently(place: Workplace) -> None:
 
 @asynccontextmanager
 async def _independent_engine(place: Workplace) -> AsyncIterator[Engine]:
-    independent, settings = place.settings.evaluation.independent, place.settings.engine
+    independent = place.settings.evaluation.independent
     if independent.url:
         async with connect(
             independent.url,
             independent.model,
             api_key_env=independent.api_key_env,
-            request_timeout_s=settings.request_timeout_s,
+            request_timeout_s=place.engine.request_timeout_s,
         ) as engine:
             yield engine
         return
@@ -227,7 +226,7 @@ async def _independent_engine(place: Workplace) -> AsyncIterator[Engine]:
     await prepare_model(
         independent.model, path, place.directory, fence=place.fence, reporter=place.reporter, stop=place.stop
     )
-    async with serve(path, settings, log_dir=place.directory / "logs", seed=0) as engine:
+    async with served(place, path, seed=0) as engine:
         yield engine
 
 
