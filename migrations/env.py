@@ -4,17 +4,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alembic import context
-from sqlalchemy import JSON, BigInteger, Connection
+from sqlalchemy import BigInteger, Connection
 
 from selfreward.store.database import Database
-from selfreward.store.schema import Table, UtcDateTime
+from selfreward.store.schema import CleanJson, CleanText, Table, UtcDateTime
 
 
 def render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:
     """Migrations stand alone: they name SQLAlchemy's types, never ours, which change with time."""
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
-    if kind == "type" and isinstance(item, JSON):
+    if kind == "type" and isinstance(item, CleanText):
+        return "sa.Text()"
+    if kind == "type" and isinstance(item, CleanJson):
         return 'sa.JSON().with_variant(postgresql.JSONB(), "postgresql")'
     if kind == "type" and isinstance(item, BigInteger):
         return 'sa.BigInteger().with_variant(sa.Integer(), "sqlite")'

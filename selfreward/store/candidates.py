@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from selfreward.store.database import Database
 from selfreward.store.rows import AnySelect, insert_new, insert_one, now
 from selfreward.store.schema import Candidate, ItemFailure, Judge, Judgement, Prompt, Stage
-from selfreward.text import clean, digest
+from selfreward.text import digest
 from selfreward.types import CandidateStatus, CandidateTask, NewCandidate, NewJudgement
 
 JUDGEABLE = (CandidateStatus.OK, CandidateStatus.TRUNCATED)
@@ -130,7 +130,7 @@ class Candidates:
         with self._database.write() as connection:
             insert_new(connection, ItemFailure, [new])
             connection.execute(
-                update(ItemFailure).where(mine).values(attempts=ItemFailure.attempts + 1, last_error=clean(error))
+                update(ItemFailure).where(mine).values(attempts=ItemFailure.attempts + 1, last_error=error)
             )
             return connection.execute(select(ItemFailure.attempts).where(mine)).scalar_one()
 
@@ -188,7 +188,7 @@ def _candidate_row(iteration_id: int, session_id: int | None, candidate: NewCand
         "prompt_id": candidate.prompt_id,
         "candidate_index": candidate.index,
         "session_id": session_id,
-        "text": clean(candidate.text),
+        "text": candidate.text,
         "status": candidate.status,
         "finish_reason": candidate.finish_reason,
         "token_count": candidate.token_count,
@@ -203,7 +203,7 @@ def _judgement_row(judge_id: int, session_id: int | None, judgement: NewJudgemen
         "judge_id": judge_id,
         "sample": judgement.sample,
         "session_id": session_id,
-        "raw_text": clean(judgement.raw_text),
+        "raw_text": judgement.raw_text,
         "status": judgement.status,
         "score": judgement.score,
         **expectation(judgement.probabilities),

@@ -8,7 +8,6 @@ from sqlalchemy import func, select, update
 from selfreward.store.database import Database
 from selfreward.store.rows import insert_new, now
 from selfreward.store.schema import SftExample
-from selfreward.text import clean
 from selfreward.types import DropReason, ExampleKind, NewExample, TrainingExample
 
 
@@ -66,8 +65,8 @@ def _example_row(iteration_id: int, example: NewExample) -> dict[str, Any]:
         "reply_id": example.reply_id,
         "reply_judgement_id": example.reply_judgement_id,
         "score": example.score,
-        "input": clean(example.input),
-        "completion": clean(example.completion),
+        "input": example.input,
+        "completion": example.completion,
         "kept": example.drop_reason is None,
         "drop_reason": example.drop_reason,
         "created_at": now(),

@@ -103,7 +103,7 @@ def test_text_of_replies_is_cleaned_at_the_gate(filled: Filled) -> None:
     filled.store.prompts.add_seeds(filled.run.id, [replace(SEED, replies=replies)])
     stored = filled.store.prompts.seed(filled.run.id, only_id(filled))
     assert stored is not None
-    assert (stored.replies[0].text, stored.replies[0].justification) == ("NUL �\nline", "�")
+    assert (stored.replies[0].text, stored.replies[0].justification) == ("NUL �0000\r\nline", "�D800")
 
 
 def test_many_seeds_go_in_by_pages_all_of_them_or_none(filled: Filled) -> None:

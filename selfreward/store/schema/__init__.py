@@ -1,6 +1,6 @@
 """The tables: the one definition of the schema. Migrations are checked against it, docs are made from it."""
 
-from selfreward.store.schema.base import Table, UtcDateTime
+from selfreward.store.schema.base import CleanJson, CleanText, Table, UtcDateTime
 from selfreward.store.schema.generation import (
     Candidate,
     Judge,
@@ -38,6 +38,8 @@ __all__ = [
     "AnswerComparison",
     "Candidate",
     "Checkpoint",
+    "CleanJson",
+    "CleanText",
     "ControlRequest",
     "EngineSession",
     "Evaluation",
