@@ -14,15 +14,14 @@ from selfreward.store import Store
 START_S = 60.0
 
 
-def detach(directory: Path, settings: Settings, overrides: Sequence[str]) -> None:
-    """Start the daemon in the background and return once it owns the run.
+def detach(directory: Path, settings: Settings, arguments: Sequence[str]) -> None:
+    """Start the daemon in the background, with `arguments` of `start`, and return once it owns the run.
 
     Raises SelfRewardError with the daemon's own words when it does not come up.
     """
     store = Store.open_or_create(settings.database.url, directory)
     log = directory / "logs" / "daemon.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = [part for item in overrides for part in ("--set", item)]
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "selfreward", "start", "--dir", str(directory), *arguments],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from selfreward.config import SETTINGS_FILE, Change, Settings, changes, that_matter
 from selfreward.errors import BadInput
+from selfreward.places import root_of, run_option
 from selfreward.reporting import Reporter
 from selfreward.store import Store
 from selfreward.types import IterationRow, RunRow, Status
@@ -41,6 +42,15 @@ def check_settings(store: Store, run: RunRow, settings: Settings, directory: Pat
         last.id,
         changes={change.key: [change.old, change.new] for change in found},
     )
+
+
+def require_made(store: Store, settings: Settings, directory: Path) -> None:
+    """Raise BadInput where a fork's directory is there and the fork is not: it was killed in the making."""
+    if root_of(directory) != directory.resolve() and store.runs.find(settings.name) is None:
+        raise BadInput(
+            f"the fork {settings.name!r} in {directory} is not in the database: it was not made to its end",
+            "Give the `selfreward fork` command that made it once more.",
+        )
 
 
 def warn_of_versions(store: Store, run: RunRow, reporter: Reporter) -> None:
@@ -84,5 +94,5 @@ def _fork(run: RunRow, last: IterationRow, found: Sequence[Change], directory: P
     """The command that makes a fork with the new settings from the next iteration on."""
     t = last.t + 1 if last.status is Status.DONE else last.t
     sets = (f"--set {shlex.quote(change.override)}" for change in found if change.new is not None)
-    where = () if directory == Path.cwd() else (f"--dir {shlex.quote(str(directory))}",)
-    return " ".join(("selfreward fork", f"--from-iteration {t}", f"--name {run.name[:60]}-2", *sets, *where))
+    parts = (f"--from-iteration {t}", f"--name {run.name[:60]}-2", *sets)
+    return f"selfreward fork{run_option(directory)} {' '.join(parts)}"

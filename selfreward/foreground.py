@@ -8,8 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from selfreward.config import SETTINGS_FILE, Settings
+from selfreward.continuity import require_made
 from selfreward.daemon import CUT_SHORT, Daemon
 from selfreward.errors import BadInput
+from selfreward.places import run_option
 from selfreward.reporting import LogReporter, Reporter, TerminalReporter, configure_logging
 from selfreward.store import Store
 from selfreward.store.readonly import summary
@@ -17,14 +19,19 @@ from selfreward.tabular import print_table
 from selfreward.types import CheckpointRow
 
 
-def run(directory: Path, settings: Settings) -> None:
-    """Run the daemon until it is done or stopped. Raises SelfRewardError when it cannot go on."""
+def run(directory: Path, settings: Settings, accept_changes: bool = False) -> None:
+    """Run the daemon until it is done or stopped. Raises SelfRewardError when it cannot go on.
+
+    Without `accept_changes` it goes on only under the settings that the run was made with so far.
+    """
     if not settings.model:
         raise BadInput(f"{directory / SETTINGS_FILE}: no model is set", 'For example: model = "org/name"')
     store = Store.open_or_create(settings.database.url, directory)
     try:
+        require_made(store, settings, directory)
         with ExitStack() as stack:
-            daemon = Daemon(directory.resolve(), settings, store, _reporter(settings, stack))
+            reporter = _reporter(settings, stack)
+            daemon = Daemon(directory.resolve(), settings, store, reporter, accept_changes)
             asyncio.run(daemon.run())
         _summarise(directory, settings, store)
     except asyncio.CancelledError:
@@ -47,10 +54,13 @@ def evaluate(directory: Path, settings: Settings, name: str | None) -> None:
 
 
 def _to_measure(store: Store, settings: Settings, name: str | None) -> list[CheckpointRow]:
-    """M_0, M_1, …; the SFT baseline is measured where it is made, in the bootstrap."""
+    """M_0, M_1, … that the run itself made; the SFT baseline is measured where it is made."""
     run = store.runs.find(settings.name)
-    checkpoints = [] if run is None else store.runs.checkpoints(run.id)
-    own = [checkpoint for checkpoint in checkpoints if checkpoint.name == f"M_{checkpoint.version}"]
+    own = [
+        checkpoint
+        for checkpoint in (store.runs.checkpoints(run.id) if run else ())
+        if checkpoint.name == f"M_{checkpoint.version}" and run and checkpoint.run_id == run.id
+    ]
     found = [checkpoint for checkpoint in own if name in (None, checkpoint.name)]
     if not found:
         known = ", ".join(checkpoint.name for checkpoint in own) or "none yet: selfreward start makes them"
@@ -69,7 +79,7 @@ def _reporter(settings: Settings, stack: ExitStack) -> Reporter:
 
 
 def _summarise(directory: Path, settings: Settings, store: Store) -> None:
-    where = "" if directory == Path() else f" --dir {directory}"
+    where = run_option(directory)
     print()
     print_table(summary(store.database, settings.name))
     print(

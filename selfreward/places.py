@@ -1,5 +1,6 @@
 """Where the files of a run are. A root run lives in a directory of its own, its forks in forks/ below it."""
 
+import shlex
 from pathlib import Path
 
 FORKS = "forks"
@@ -21,3 +22,11 @@ def fork_directory(root: Path, name: str) -> Path:
 def fork_names(root: Path) -> list[str]:
     """Names of the forks that have settings, sorted."""
     return sorted(path.parent.name for path in (root / FORKS).glob(f"*/{SETTINGS_FILE}"))
+
+
+def run_option(directory: Path) -> str:
+    """How a command for the user to type names a run's directory: not at all where it is this one."""
+    here, root, current = directory.resolve(), root_of(directory), Path.cwd()
+    if here == current:
+        return ""
+    return f" --run {here.name}" if root == current else f" --dir {shlex.quote(str(directory))}"

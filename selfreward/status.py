@@ -35,6 +35,10 @@ class RunStatus:
     """Everything that `status` shows."""
 
     run: str
+    forked_from: str | None
+    """The run it goes on from, …"""
+    from_iteration: int | None
+    """… with iteration K, on M_K."""
     running: bool
     lease: LeaseRow | None
     iteration: IterationRow | None
@@ -51,8 +55,12 @@ def gather(store: Store, settings: Settings) -> RunStatus:
         raise BadInput(f"run {settings.name!r} has not been started yet", "Start it: selfreward start")
     iteration = store.runs.latest_iteration(run.id)
     stages = [] if iteration is None else store.runs.stages(iteration.id)
+    tree = store.runs.tree()
+    node = tree[run.id]
     return RunStatus(
         run=run.name,
+        forked_from=None if node.parent_id is None else tree[node.parent_id].name,
+        from_iteration=node.parent_iteration,
         running=store.leases.running(run.id, settings.daemon.lease_timeout_s),
         lease=store.leases.find(run.id),
         iteration=iteration,
@@ -119,6 +127,8 @@ def _render(status: RunStatus) -> RenderableType:
     head = Text.assemble(("run ", "dim"), (status.run, "bold"), "  ", (word, style))
     if status.running:
         head.append(f" as {owner}", style="dim")
+    if status.forked_from is not None:
+        head.append(f"  fork of {status.forked_from} from iteration {status.from_iteration}", style="dim")
     parts: list[RenderableType] = [head]
     if status.iteration is not None:
         t = status.iteration.t

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from selfreward import __version__
-from selfreward.cli import inspect, measure, run, seeds
+from selfreward.cli import fork, inspect, measure, run, seeds
 from selfreward.cli.options import DATA
 from selfreward.errors import ExitCode, SelfRewardError
 from selfreward.text import printable
@@ -27,9 +27,13 @@ best and the worst: M_1 → M_2 → M_3 … Every prompt, candidate, judgement, 
 in a SQL database.
 
 **Begin:** `selfreward init myrun --preset demo && selfreward start --dir myrun`
+
+**Try something else from a stored iteration:** `selfreward fork --from-iteration 1 --name beta05 --set
+train.beta=0.5 --reuse judgements && selfreward start --run beta05`
 """,
 )
 app.add_typer(run.commands)
+app.add_typer(fork.commands)
 app.add_typer(measure.commands)
 app.add_typer(seeds.commands, name="seeds", rich_help_panel=DATA)
 app.add_typer(inspect.commands)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.options import DATA, RUN, Dir, Json, open_store, settings_of
+from selfreward.cli.options import DATA, RUN, Dir, Json, RunName, open_store, settings_of
 from selfreward.errors import ExitCode
 
 commands = typer.Typer()
@@ -19,6 +19,7 @@ commands.add_typer(database, name="db", rich_help_panel=DATA)
 def query(
     sql: Annotated[str | None, typer.Argument(help="One SELECT.")] = None,
     directory: Dir = Path(),
+    run_name: RunName = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     tables: Annotated[bool, typer.Option("--tables", help="List the tables and views.")] = False,
@@ -52,6 +53,7 @@ def query(
 @commands.command(rich_help_panel=RUN)
 def doctor(
     directory: Dir = Path(),
+    run_name: RunName = None,
     as_json: Json = False,
 ) -> None:
     """What is installed and there, what will be used, and what is missing with the command that helps."""
@@ -67,7 +69,7 @@ def doctor(
 
 
 @database.command("upgrade")
-def db_upgrade(directory: Dir = Path()) -> None:
+def db_upgrade(directory: Dir = Path(), run_name: RunName = None) -> None:
     """Make the database, or bring it to the schema of this version."""
     from selfreward.store.migrate import current_revision, upgrade
 
@@ -78,7 +80,7 @@ def db_upgrade(directory: Dir = Path()) -> None:
 
 
 @database.command("current")
-def db_current(directory: Dir = Path()) -> None:
+def db_current(directory: Dir = Path(), run_name: RunName = None) -> None:
     """The database's revision, and the one this version needs."""
     from selfreward.store.migrate import current_revision, head_revision
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfreward.cli.options import MEASURE, Dir, Json, Set, find_run, open_store, settings_of
+from selfreward.cli.options import MEASURE, Dir, Json, RunName, Set, find_run, open_store, settings_of
 from selfreward.errors import BadInput
+from selfreward.types import Split
 
 if TYPE_CHECKING:
     from selfreward.config import Settings
@@ -29,6 +30,7 @@ def evaluate(
         str | None, typer.Option(help="Only this one, as M_2.", show_default="all: M_0, M_1, …")
     ] = None,
     directory: Dir = Path(),
+    run_name: RunName = None,
     overrides: Set = None,
 ) -> None:
     """Measure checkpoints on held-out seeds, as judges and as assistants, and print the report.
@@ -53,6 +55,7 @@ def evaluate(
 @commands.command(rich_help_panel=MEASURE)
 def report(
     directory: Dir = Path(),
+    run_name: RunName = None,
     as_json: Json = False,
     out: Annotated[
         Path | None,
@@ -90,6 +93,7 @@ def export_answers(
     checkpoint: Annotated[str, typer.Argument(help="Whose answers, as M_2.")],
     file: Annotated[Path, typer.Argument(help="The file to write.")],
     directory: Dir = Path(),
+    run_name: RunName = None,
 ) -> None:
     """A checkpoint's answers to the held-out prompts, as AlpacaEval's `model_outputs.json`.
 
@@ -104,8 +108,9 @@ def export_answers(
     settings = settings_of(directory)
     store = open_store(settings, directory)
     run = find_run(store, settings)
+    held_out = {row.id for row in store.prompts.seeds(run.id, Split.HELD_OUT)}
     answers = store.answers.of(_find_checkpoint(store, run, checkpoint).id)
-    texts = [(answer.prompt, answer.text) for answer in answers]
+    texts = [(answer.prompt, answer.text) for answer in answers if answer.prompt_id in held_out]
     outputs = alpaca_outputs(texts, f"selfreward-{run.name}-{checkpoint}", DATASET)
     write_outputs(file, outputs)
     print(f"wrote {len(outputs)} answers of {checkpoint} to {file}")

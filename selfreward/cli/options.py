@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from selfreward.errors import BadInput
+from selfreward.places import SETTINGS_FILE, fork_directory, fork_names, root_of, run_option
 
 if TYPE_CHECKING:
     from selfreward.config import Settings
@@ -20,9 +21,14 @@ RUN, MEASURE, DATA = "Run", "Measure", "Data"
 
 
 def _chosen(context: typer.Context, directory: Path) -> Path:
-    """The directory that was named; else this one, or the only one in runs/ when this is none."""
-    from selfreward.config import SETTINGS_FILE
+    """The directory of the run that --dir and --run name."""
+    name = context.params.get("run_name")
+    place = _place(context, directory)
+    return place if name is None or context.resilient_parsing else _of_run(place, name)
 
+
+def _place(context: typer.Context, directory: Path) -> Path:
+    """The directory that was named; else this one, or the only one in runs/ when this is none."""
     source = context.get_parameter_source("directory")
     named = source is not None and source.name != "DEFAULT"
     if named or context.resilient_parsing or (directory / SETTINGS_FILE).is_file():
@@ -38,6 +44,18 @@ def _chosen(context: typer.Context, directory: Path) -> Path:
     return found[0] if found else directory
 
 
+def _of_run(directory: Path, name: str) -> Path:
+    """The directory of the root run or of a fork. Raises BadInput with the names that are there."""
+    root = root_of(directory)
+    first = settings_of(root).name
+    if name == first:
+        return directory if directory.resolve() == root else root
+    forks = fork_names(root)
+    if name not in forks:
+        raise BadInput(f"there is no run {name!r} in {root}", f"Runs: {', '.join((first, *forks))}.")
+    return fork_directory(directory if directory.resolve() == root else root, name)
+
+
 Dir = Annotated[
     Path,
     typer.Option(
@@ -46,6 +64,16 @@ Dir = Annotated[
         callback=_chosen,
         help="The run's directory.",
         show_default="this one, or the only one in runs/",
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="NAME",
+        is_eager=True,
+        help="A fork by its name, or the run that all come from.",
+        show_default="the run in that directory",
     ),
 ]
 Set = Annotated[
@@ -81,4 +109,4 @@ def find_run(store: "Store", settings: "Settings") -> "RunRow":
 
 def dir_option(directory: Path) -> str:
     """How a command for the user to type names the run's directory: not at all where it is this one."""
-    return "" if directory == Path() else f" --dir {directory}"
+    return run_option(directory)

@@ -6,8 +6,26 @@ from typing import Annotated
 
 import typer
 
-from selfreward.cli.options import RUN, Dir, Json, Set, dir_option, find_run, open_store, settings_of
+from selfreward.cli.fork import fork_again
+from selfreward.cli.options import (
+    RUN,
+    Dir,
+    Json,
+    RunName,
+    Set,
+    dir_option,
+    find_run,
+    open_store,
+    settings_of,
+)
 from selfreward.errors import BadInput, NotRunning
+
+ACCEPT = "--accept-changed-settings"
+Detach = Annotated[bool, typer.Option("--detach", help="Run in the background.")]
+AcceptChanges = Annotated[
+    bool,
+    typer.Option(ACCEPT, help="Go on although settings differ from those that the run was made with so far."),
+]
 
 commands = typer.Typer()
 
@@ -60,10 +78,16 @@ def start(
         int | None,
         typer.Option(min=0, help="Go on until this many iterations are done (done ones count); 0: no end."),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
+    detach: Detach = False,
+    accept_changes: AcceptChanges = False,
     overrides: Set = None,
+    run_name: RunName = None,
 ) -> None:
     """Start the daemon. It goes on from whatever the directory holds.
+
+    A run goes on under the settings it was made with so far: where others are given it says which, and
+    how to accept them or to try them in a fork. How long, on what and how closely watched (`iterations`,
+    `engine`, `daemon`, `database`, `evaluation`, `gates`) may change at any time.
 
     Ctrl-C (or SIGTERM) finishes what is in flight and leaves; a second one leaves at once. Either
     way, and after kill -9 too, the next start goes on from the last committed row.
@@ -72,24 +96,20 @@ def start(
 
         selfreward start --dir runs/demo
 
-        selfreward start --iterations 3 --set train.beta=0.2
+        selfreward start --iterations 3 --set engine.concurrency=32
+
+        selfreward start --run beta05
 
         selfreward start --detach && selfreward status --watch
     """
     extra = [] if iterations is None else [f"iterations={iterations}"]
-    settings = settings_of(directory, [*(overrides or []), *extra])
-    if detach:
-        from selfreward.background import detach as go
-
-        return go(directory, settings, [*(overrides or []), *extra])
-    from selfreward.foreground import run
-
-    run(directory, settings)
+    _start(directory, [*(overrides or []), *extra], detach, accept_changes)
 
 
 @commands.command(rich_help_panel=RUN)
 def status(
     directory: Dir = Path(),
+    run_name: RunName = None,
     watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -107,21 +127,69 @@ def status(
 
 
 @commands.command(rich_help_panel=RUN)
-def pause(directory: Dir = Path()) -> None:
+def pause(directory: Dir = Path(), run_name: RunName = None) -> None:
     """Ask the running daemon to rest at the next item boundary. The engine's memory is freed."""
     _ask(directory, "pause")
 
 
 @commands.command(rich_help_panel=RUN)
-def resume(directory: Dir = Path()) -> None:
-    """Ask the resting daemon to go on."""
-    _ask(directory, "resume")
+def resume(
+    directory: Dir = Path(),
+    from_iteration: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K", min=0, help="Go on from M_K instead, in a fork: what came after it stays as it is."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The fork's name.", show_default="<run>-from-K")] = None,
+    detach: Detach = False,
+    accept_changes: AcceptChanges = False,
+    run_name: RunName = None,
+) -> None:
+    """Go on: asks the resting daemon to; where none is running, starts one.
+
+    With --from-iteration the run goes on from a stored iteration, as a fork with the same settings.
+    The line as it was is kept, and can be gone on with as well.
+
+    Examples:
+
+        selfreward resume
+
+        selfreward resume --from-iteration 2 --detach
+
+        selfreward resume --from-iteration 1 --name again && selfreward runs
+    """
+    from selfreward.store import Store
+
+    if from_iteration is not None:
+        return _start(fork_again(directory, from_iteration, name), [], detach, accept_changes)
+    if name is not None:
+        raise BadInput("--name is the name of a fork", "Say from where: --from-iteration K.")
+    settings = settings_of(directory)
+    store = Store.open_or_create(settings.database.url, directory)
+    run = store.runs.find(settings.name)
+    if run is not None and store.leases.running(run.id, settings.daemon.lease_timeout_s):
+        return _ask(directory, "resume")
+    store.close()
+    _start(directory, [], detach, accept_changes)
 
 
 @commands.command(rich_help_panel=RUN)
-def stop(directory: Dir = Path()) -> None:
+def stop(directory: Dir = Path(), run_name: RunName = None) -> None:
     """Ask the running daemon to finish what is in flight and leave."""
     _ask(directory, "stop")
+
+
+def _start(directory: Path, overrides: list[str], detach: bool, accept_changes: bool) -> None:
+    settings = settings_of(directory, overrides)
+    if detach:
+        from selfreward.background import detach as go
+
+        arguments = [part for item in overrides for part in ("--set", item)]
+        return go(directory, settings, [*arguments, *([ACCEPT] if accept_changes else [])])
+    from selfreward.foreground import run
+
+    run(directory, settings, accept_changes)
 
 
 def _ask(directory: Path, action: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfreward.cli.options import Dir, Json, find_run, open_store, settings_of
+from selfreward.cli.options import Dir, Json, RunName, find_run, open_store, settings_of
 from selfreward.errors import BadInput
 from selfreward.text import printable
 from selfreward.types import RankedReply, Seed, Split
@@ -28,6 +28,7 @@ def import_(
         typer.Argument(metavar="FILE", help="Files, `builtin`, `builtin:ranked` or `hub:org/name`."),
     ],
     directory: Dir = Path(),
+    run_name: RunName = None,
     held_out: Annotated[
         float | None,
         typer.Option(
@@ -52,19 +53,27 @@ def import_(
 
         selfreward seeds import hub:OpenAssistant/oasst1 --held-out 0.1
     """
+    from selfreward.continuity import require_made
     from selfreward.seeds import read_seeds
     from selfreward.store import Store
 
     settings = settings_of(directory)
     reading = read_seeds(files, Path(), settings.seeds.held_out if held_out is None else held_out)
     store = Store.open_or_create(settings.database.url, directory)
+    require_made(store, settings, directory)
     run = store.runs.ensure(settings.name)
+    if (shared := store.runs.node(run.id).seeds_run_id) is not None:
+        whose = store.runs.tree()[shared].name
+        raise BadInput(
+            f"run {run.name!r} uses the seeds of run {whose!r}, from which it was forked",
+            f"Import them there, with --run {whose}, or fork with --set seeds.files=….",
+        )
     new = store.prompts.add_seeds(run.id, reading.seeds)
     (_print_import_json if as_json else _print_import)(run.name, reading, new)
 
 
 @commands.command("list")
-def list_(directory: Dir = Path(), as_json: Json = False) -> None:
+def list_(directory: Dir = Path(), run_name: RunName = None, as_json: Json = False) -> None:
     """How many seeds the run has, by the file they came from and by what they may be used for."""
     from selfreward.store.readonly import QueryResult
     from selfreward.tabular import print_json, print_table
@@ -80,6 +89,7 @@ def list_(directory: Dir = Path(), as_json: Json = False) -> None:
 def show(
     seed_id: Annotated[int, typer.Argument(metavar="ID", help="The seed's id: prompt.id in SQL.")],
     directory: Dir = Path(),
+    run_name: RunName = None,
     as_json: Json = False,
 ) -> None:
     """One seed whole: its prompt, the answer, and the ranked replies with score and justification.

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from selfreward.store.database import Database
+from selfreward.store.lineage import data_iterations, lineage, seeds_of
 from selfreward.store.rows import AnyRow, AnySelect, insert_new, insert_one, now
 from selfreward.store.schema import Candidate, Prompt, PromptDemonstration, RankedReply, Stage
-from selfreward.text import clean, digest
+from selfreward.text import fingerprint
 from selfreward.types import PromptRow, PromptSource, PromptStatus, Seed, Split, WrittenPrompt
 from selfreward.types import RankedReply as Reply
 
@@ -37,7 +38,7 @@ class Prompts:
     def seeds(self, run_id: int, split: Split = Split.TRAIN) -> list[PromptRow]:
         """The seeds of a run that may be shown to a model, in the order in which they were stored."""
         query = select(Prompt.id, Prompt.text).where(
-            Prompt.run_id == run_id, Prompt.source == PromptSource.SEED, Prompt.split == split
+            seeds_of(Prompt.run_id, run_id), Prompt.source == PromptSource.SEED, Prompt.split == split
         )
         return self._rows(query.order_by(Prompt.id))
 
@@ -49,7 +50,7 @@ class Prompts:
         query = (
             select(Prompt.id, Prompt.text, Prompt.reference)
             .where(
-                Prompt.run_id == run_id,
+                seeds_of(Prompt.run_id, run_id),
                 Prompt.source == PromptSource.SEED,
                 Prompt.split == Split.TRAIN,
                 Prompt.reference.is_not(None),
@@ -61,10 +62,10 @@ class Prompts:
 
     def seed(self, run_id: int, prompt_id: int) -> Seed | None:
         """One seed, whole; None when the run has no seed of this id."""
-        mine = (Prompt.run_id == run_id) & (Prompt.source == PromptSource.SEED) & (Prompt.id == prompt_id)
+        mine = seeds_of(Prompt.run_id, run_id) & (Prompt.source == PromptSource.SEED)
         replies = select(RankedReply).where(RankedReply.prompt_id == prompt_id).order_by(RankedReply.position)
         with self._database.read() as connection:
-            row = connection.execute(select(Prompt).where(mine)).one_or_none()
+            row = connection.execute(select(Prompt).where(mine, Prompt.id == prompt_id)).one_or_none()
             found = connection.execute(replies).all()
         if row is None:
             return None
@@ -88,7 +89,7 @@ class Prompts:
                 func.count(Prompt.reference),
                 func.count().filter(ranked),
             )
-            .where(Prompt.run_id == run_id, Prompt.source == PromptSource.SEED)
+            .where(seeds_of(Prompt.run_id, run_id), Prompt.source == PromptSource.SEED)
             .group_by(Prompt.origin, Prompt.split)
             .order_by(func.min(Prompt.id))
         )
@@ -99,13 +100,15 @@ class Prompts:
             ]
 
     def written(self, run_id: int) -> list[PromptRow]:
-        """Every accepted prompt that the models of a run wrote, oldest first."""
-        query = select(Prompt.id, Prompt.text).where(
-            Prompt.run_id == run_id,
-            Prompt.source == PromptSource.SELF_INSTRUCT,
-            Prompt.status == PromptStatus.ACCEPTED,
-        )
-        return self._rows(query.order_by(Prompt.id))
+        """Every accepted prompt that a run's iterations use, those before it was forked too, oldest first."""
+        with self._database.read() as connection:
+            query = select(Prompt.id, Prompt.text).where(
+                Prompt.iteration_id.in_(data_iterations(lineage(connection, run_id))),
+                Prompt.source == PromptSource.SELF_INSTRUCT,
+                Prompt.status == PromptStatus.ACCEPTED,
+            )
+            rows = connection.execute(query.order_by(Prompt.id))
+            return [PromptRow(id=row.id, text=row.text) for row in rows]
 
     def tally(self, iteration_id: int) -> tuple[int, int, int]:
         """(accepted, written, last draw) of an iteration's self-instruction."""
@@ -196,7 +199,7 @@ def _add_replies(connection: Connection, run_id: int, seeds: Sequence[Seed]) -> 
 
     Of two seeds alike the first counts, as it would with one in an earlier page: hence `reversed`.
     """
-    by_hash = {digest(clean(seed.instruction)): seed for seed in reversed(seeds) if seed.replies}
+    by_hash = {fingerprint(seed.instruction): seed for seed in reversed(seeds) if seed.replies}
     ranked = select(RankedReply.prompt_id).where(RankedReply.prompt_id == Prompt.id).exists()
     bare = select(Prompt.id, Prompt.text_hash).where(
         Prompt.run_id == run_id,
@@ -219,10 +222,10 @@ def _reply_rows(
         {
             "prompt_id": prompt_id,
             "position": position,
-            "text": clean(reply.text),
+            "text": reply.text,
             "rank": reply.rank,
             "score": reply.score,
-            "justification": None if reply.justification is None else clean(reply.justification),
+            "justification": reply.justification,
             "canary_of": None if reply.canary_of is None else stored[prompt_id, reply.canary_of],
             "created_at": now(),
         }
@@ -243,14 +246,13 @@ def _reply(row: AnyRow, places: Mapping[int, int]) -> Reply:
 
 
 def _seed_row(run_id: int, seed: Seed) -> dict[str, Any]:
-    text = clean(seed.instruction)
     return {
         "run_id": run_id,
         "source": PromptSource.SEED,
         "origin": seed.origin,
-        "text": text,
-        "text_hash": digest(text),
-        "reference": None if seed.answer is None else clean(seed.answer),
+        "text": seed.instruction,
+        "text_hash": fingerprint(seed.instruction),
+        "reference": seed.answer,
         "split": seed.split,
         "status": PromptStatus.ACCEPTED,
         "created_at": now(),
@@ -258,15 +260,14 @@ def _seed_row(run_id: int, seed: Seed) -> dict[str, Any]:
 
 
 def _written_row(run_id: int, iteration_id: int, prompt: WrittenPrompt) -> dict[str, Any]:
-    text = clean(prompt.text)
     return {
         "run_id": run_id,
         "iteration_id": iteration_id,
         "source": PromptSource.SELF_INSTRUCT,
         "draw": prompt.draw,
         "draw_index": prompt.draw_index,
-        "text": text,
-        "text_hash": digest(text),
+        "text": prompt.text,
+        "text_hash": fingerprint(prompt.text),
         "status": prompt.status,
         "reject_reason": prompt.reject_reason,
         "nearest_prompt_id": prompt.nearest_prompt_id,

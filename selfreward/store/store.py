@@ -7,6 +7,7 @@ from selfreward.store.candidates import Candidates
 from selfreward.store.database import Database
 from selfreward.store.evaluations import Evaluations
 from selfreward.store.examples import Examples
+from selfreward.store.forks import Forks
 from selfreward.store.gates import Gates
 from selfreward.store.journal import Journal
 from selfreward.store.lease import Leases
@@ -24,6 +25,7 @@ class Store:
     def __init__(self, url: str, directory: Path) -> None:
         self.database = Database(url, directory)
         self.runs = Runs(self.database)
+        self.forks = Forks(self.database)
         self.prompts = Prompts(self.database)
         self.pool = Pool(self.database)
         self.candidates = Candidates(self.database)
