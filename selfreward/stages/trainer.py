@@ -1,37 +1,82 @@
-"""A training job of a stage: runs the child and turns what it tells into rows."""
+"""A training job of a stage: runs the child, with less in memory if it must, and turns events into rows."""
 
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from selfreward.errors import TrainingError
+from selfreward.errors import DiskFull, StoreUnavailable, TrainingError
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.training.jobs import DpoJob, SftJob
 from selfreward.training.launch import Stopped, run_job
 from selfreward.types import MetricPoint, StageRow, Status
 
 SHOWN = {"loss": "loss", "rewards/margins": "margin", "mean_token_accuracy": "accuracy"}
+AnyTraining = DpoJob | SftJob
+NEED_MEMORY = ("out_of_memory", "killed")
+"""Kinds of failure that less in memory at once may avoid: the system kills who takes too much."""
 LeaveOut = Callable[[Sequence[int]], None]
 """Told the ids of what is too long to train on."""
 
 
 async def train(
-    place: Workplace, stage: StageRow, job: DpoJob | SftJob, job_dir: Path, leave_out: LeaveOut
+    place: Workplace, stage: StageRow, job: AnyTraining, job_dir: Path, leave_out: LeaveOut
 ) -> str:
     """The digest of the checkpoint that the job has published.
 
-    Raises TrainingError when the trainer failed, which the stage then says, and Drained when asked to stop.
+    One that ran out of memory is tried again, as another attempt of the stage, with half of the batch in
+    memory at once and the same batch in all. Raises TrainingError when the trainer failed, which the stage
+    then says, and Drained when asked to stop.
     """
-    try:
-        done = await run_job(job, job_dir, _Listener(place, stage, leave_out).hear, place.stop)
-    except Stopped:
-        raise Drained from None
-    except TrainingError as error:
-        place.store.runs.fail_stage(stage.id, Status.FAILED, str(error))
-        raise
-    return done.digest
+    while True:
+        listener = _Listener(place, stage, leave_out)
+        try:
+            done = await run_job(job, job_dir, listener.hear, place.stop)
+        except Stopped:
+            raise Drained from None
+        except TrainingError as error:
+            smaller = halved(job) if error.kind in NEED_MEMORY else None
+            if smaller is None:
+                await asyncio.to_thread(place.store.runs.fail_stage, stage.id, Status.FAILED, str(error))
+                raise
+            stage = await asyncio.to_thread(_begin_again, place, stage, job, smaller, error)
+            job, job_dir = smaller, job_directory(place, stage, job.output.name)
+            continue
+        await asyncio.to_thread(listener.write_metrics)
+        return done.digest
+
+
+def halved(job: AnyTraining) -> AnyTraining | None:
+    """The same training with half of the batch in memory at once, or what divides it; None below one."""
+    settings = job.settings
+    smaller = (
+        size for size in range(settings.micro_batch_size // 2, 0, -1) if not settings.batch_size % size
+    )
+    size = next(smaller, None)
+    if size is None:
+        return None
+    return job.model_copy(update={"settings": settings.model_copy(update={"micro_batch_size": size})})
+
+
+def _begin_again(
+    place: Workplace, stage: StageRow, job: AnyTraining, smaller: AnyTraining, error: TrainingError
+) -> StageRow:
+    """Record what is tried now; another attempt, whose metrics stand beside those of this one."""
+    figures = {
+        "micro_batch_size": smaller.settings.micro_batch_size,
+        "before": job.settings.micro_batch_size,
+        "batch_size": smaller.settings.batch_size,
+    }
+    message = (
+        f"the trainer had too little memory and is started again with {figures['micro_batch_size']} at once"
+    )
+    place.store.journal.event(
+        place.run.id, "micro_batch_halved", f"{message}: {error.message}", place.iteration.id, **figures
+    )
+    place.reporter.say(message, **figures)
+    return place.store.runs.begin_stage(place.iteration.id, stage.name)
 
 
 def job_directory(place: Workplace, stage: StageRow, checkpoint: str) -> Path:
@@ -56,6 +101,8 @@ class _Listener:
 
     def __init__(self, place: Workplace, stage: StageRow, leave_out: LeaveOut) -> None:
         self._place, self._stage, self._leave_out = place, stage, leave_out
+        self._unwritten: list[MetricPoint] = []
+        """Metrics that wait for the database: a training is not given up for them."""
 
     async def hear(self, event: dict[str, Any]) -> None:
         """One event, in order."""
@@ -73,11 +120,19 @@ class _Listener:
 
     def _metric(self, event: dict[str, Any]) -> None:
         step, values = event["step"], event["values"]
-        points = [MetricPoint(step=step, name=name, value=value) for name, value in values.items()]
-        stage = self._stage
-        self._place.store.journal.add_metrics(self._place.iteration.id, stage.name, stage.attempts, points)
+        self._unwritten += [MetricPoint(step=step, name=name, value=value) for name, value in values.items()]
+        with suppress(StoreUnavailable, DiskFull):
+            self.write_metrics()
         figures = {label: values[name] for name, label in SHOWN.items() if name in values}
-        self._place.reporter.progress(stage.name, step, **figures)
+        self._place.reporter.progress(self._stage.name, step, **figures)
+
+    def write_metrics(self) -> None:
+        """Store what the child has told. Raises StoreUnavailable or DiskFull, and then keeps it."""
+        stage, points = self._stage, self._unwritten[:]
+        if not points:
+            return
+        self._place.store.journal.add_metrics(self._place.iteration.id, stage.name, stage.attempts, points)
+        del self._unwritten[: len(points)]
 
     def _too_long(self, event: dict[str, Any]) -> None:
         ids = event["pair_ids"] if "pair_ids" in event else event["example_ids"]
