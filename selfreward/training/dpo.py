@@ -9,6 +9,8 @@ from trl import DPOConfig, DPOTrainer
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed
 from selfreward.training.jobs import DpoJob
+from selfreward.training.origin import read_rows
+from selfreward.training.resuming import ResumableTrainer
 from selfreward.training.trainer import (
     SortedBatches,
     Stream,
@@ -18,7 +20,6 @@ from selfreward.training.trainer import (
     load_text_parts,
     longest,
     publish_trained,
-    read_rows,
     token_count,
 )
 
@@ -32,19 +33,20 @@ def train_dpo(job: DpoJob, events: EventWriter) -> str:
     config, tokenizer = load_text_parts(job.model)
     pairs = _fitting_pairs(job, tokenizer, longest(config, job.settings), events)
     trainer = _trainer(job, load_model(job, config, events), tokenizer, pairs, events)
-    trainer.train()
-    return publish_trained(job, trainer.model, config)
+    origin = job.origin(pairs)
+    trainer.train_on(job, origin, events)
+    return publish_trained(job, trainer.model, config, [job.origin(), origin])
 
 
 def _fitting_pairs(
     job: DpoJob, tokenizer: PreTrainedTokenizerBase, limit: int, events: EventWriter
 ) -> list[dict[str, Any]]:
-    """The pairs that fit whole, in TRL's conversational format. The others are reported, never cut."""
-    pairs = {row["pair_id"]: _conversation(row) for row in read_rows(job.pairs)}
-    too_long = [pair_id for pair_id, pair in pairs.items() if _longer_side(tokenizer, pair) > limit]
+    """The pairs that fit whole. The others are reported, never cut."""
+    pairs = list(read_rows(job.pairs))
+    too_long = {pair["pair_id"] for pair in pairs if _longer_side(tokenizer, _conversation(pair)) > limit}
     if too_long:
-        events.emit("too_long", pair_ids=too_long)
-    fitting = [pair for pair_id, pair in pairs.items() if pair_id not in set(too_long)]
+        events.emit("too_long", pair_ids=sorted(too_long))
+    fitting = [pair for pair in pairs if pair["pair_id"] not in too_long]
     if len(fitting) < max(1, job.settings.min_pairs):
         raise JobFailed(
             "too_few_pairs",
@@ -56,6 +58,7 @@ def _fitting_pairs(
 
 
 def _conversation(row: dict[str, Any]) -> dict[str, Any]:
+    """A pair in TRL's conversational format."""
     return {
         "prompt": [{"role": "user", "content": row["prompt"]}],
         "chosen": [{"role": "assistant", "content": row["chosen"]}],
@@ -87,14 +90,14 @@ def _trainer(
             disable_dropout=job.settings.dropout == 0,
             precompute_ref_log_probs=True,
         ),
-        train_dataset=Dataset.from_list(pairs),
+        train_dataset=Dataset.from_list([_conversation(pair) for pair in pairs]),
         processing_class=tokenizer,
         callbacks=[Stream(events, job.section, pairs=len(pairs))],
         peft_config=adapter(job.settings.lora),
     )
 
 
-class DpoTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types for it
+class DpoTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types for it
     """TRL's trainer, with less padding: a batch is drawn as ever, then cut into micro-batches by length."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SortedBatches:

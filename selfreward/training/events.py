@@ -1,6 +1,6 @@
 """What the child tells the daemon: JSON objects, one a line, in `events.jsonl` beside the job.
 
-{"event": "start", "total_steps": 12, "versions": {…}, "device": "cpu", …}
+{"event": "start", "first_step": 1, "total_steps": 12, "versions": {…}, "device": "cpu", …}
 {"event": "too_long", "pair_ids": [3, 8]}, or "example_ids" from SFT
 {"event": "note", "message": "…"}
 {"event": "metric", "step": 1, "values": {"loss": 0.69, …}}

@@ -30,6 +30,11 @@ def describe_machine() -> dict[str, Any]:
     return {"device": device, "versions": {name: _version(name) for name in REPORTED_PACKAGES}}
 
 
+def versions() -> list[str]:
+    """The libraries that write and read a training's state, each with its version."""
+    return [f"{name} {_version(name)}" for name in REPORTED_PACKAGES]
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

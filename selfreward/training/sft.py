@@ -14,6 +14,8 @@ from selfreward.training.completions import IGNORED, collate, score, sort_keys, 
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed
 from selfreward.training.jobs import SftJob
+from selfreward.training.origin import read_rows
+from selfreward.training.resuming import ResumableTrainer
 from selfreward.training.trainer import (
     SortedBatches,
     Stream,
@@ -23,7 +25,6 @@ from selfreward.training.trainer import (
     load_text_parts,
     longest,
     publish_trained,
-    read_rows,
     token_count,
 )
 
@@ -39,22 +40,23 @@ def train_sft(job: SftJob, events: EventWriter) -> str:
     model = load_model(job, config, events)
     trainer = _trainer(job, model, tokenizer, examples, events)
     _check_ends(trainer.train_dataset, _stop_tokens(model, tokenizer), events)
-    trainer.train()
-    return publish_trained(job, trainer.model, config)
+    origin = job.origin(examples)
+    trainer.train_on(job, origin, events)
+    return publish_trained(job, trainer.model, config, [job.origin(), origin])
 
 
 def _fitting_examples(
     job: SftJob, tokenizer: PreTrainedTokenizerBase, limit: int, events: EventWriter
 ) -> list[dict[str, Any]]:
-    """The examples that fit whole, in TRL's conversational format. The others are reported, never cut."""
-    examples = {row["example_id"]: _conversation(row) for row in read_rows(job.examples)}
-    too_long = [
-        example_id
-        for example_id, example in examples.items()
-        if token_count(tokenizer, example["prompt"] + example["completion"]) > limit
-    ]
+    """The examples that fit whole. The others are reported, never cut."""
+    examples = list(read_rows(job.examples))
+    too_long = {
+        example["example_id"]
+        for example in examples
+        if token_count(tokenizer, [turn for side in _conversation(example).values() for turn in side]) > limit
+    }
     if too_long:
-        events.emit("too_long", example_ids=too_long)
+        events.emit("too_long", example_ids=sorted(too_long))
     if len(too_long) == len(examples):
         raise JobFailed(
             "too_few_examples",
@@ -62,10 +64,11 @@ def _fitting_examples(
             f"{len(too_long)} are longer than {limit} tokens",
             f"Give more examples, or raise {job.section}.max_length if the model's context allows it.",
         )
-    return [example for example_id, example in examples.items() if example_id not in set(too_long)]
+    return [example for example in examples if example["example_id"] not in too_long]
 
 
 def _conversation(row: dict[str, Any]) -> dict[str, Any]:
+    """An example in TRL's conversational format."""
     return {
         "prompt": [{"role": "user", "content": row["input"]}],
         "completion": [{"role": "assistant", "content": row["completion"]}],
@@ -78,7 +81,7 @@ def _trainer(
     tokenizer: PreTrainedTokenizerBase,
     examples: list[dict[str, Any]],
     events: EventWriter,
-) -> SFTTrainer:
+) -> "SortedSftTrainer":
     """TRL's trainer, or on a CPU the one that does the same with less work."""
     spare = (
         not torch.cuda.is_available()
@@ -89,7 +92,7 @@ def _trainer(
         model=model,
         args=SFTConfig(**common_arguments(job), completion_only_loss=True),
         data_collator=collate if spare else None,
-        train_dataset=Dataset.from_list(examples),
+        train_dataset=Dataset.from_list([_conversation(example) for example in examples]),
         processing_class=tokenizer,
         callbacks=[Stream(events, job.section, examples=len(examples))],
         peft_config=adapter(job.settings.lora),
@@ -112,7 +115,7 @@ def _check_ends(rows: Dataset, stops: set[int], events: EventWriter) -> None:
         )
 
 
-class SortedSftTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types for it
+class SortedSftTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]  # TRL has no types for it
     """TRL's trainer, with less padding: a batch is drawn then cut into micro-batches of like rows."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SortedBatches:

@@ -5,7 +5,6 @@ an AdamW update at a learning rate of 1e-6 is mostly smaller than half a unit in
 would be lost.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,8 @@ from transformers import (
 )
 
 from selfreward.config import LoraSettings, TrainerSettings
-from selfreward.training import checkpoint
+from selfreward.crash import crash_point
+from selfreward.training import checkpoint, states
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed, require_space
 from selfreward.training.jobs import DpoJob, SftJob
@@ -44,11 +44,6 @@ DROPOUT_FIELDS = (
     "resid_pdrop",
 )
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json", checkpoint.MANIFEST)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def load_text_parts(path: Path) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
@@ -170,13 +165,21 @@ class SortedBatches(Sampler[int]):  # type: ignore[misc]  # torch has no types f
     def __init__(self, keys: Sequence[Any], batch_size: int, seed: int) -> None:
         self._keys = keys
         self._batch_size = batch_size
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Told before each pass: a training that goes on must draw what it would have drawn."""
+        self._epoch = epoch
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(len(self._keys), generator=self._generator).tolist()
+        generator = torch.Generator().manual_seed(self._seed)
+        for _ in range(self._epoch):
+            torch.randperm(len(self._keys), generator=generator)
+        order = torch.randperm(len(self._keys), generator=generator).tolist()
         for start in range(0, len(order), self._batch_size):
             yield from sorted(order[start : start + self._batch_size], key=self._keys.__getitem__)
 
@@ -190,7 +193,8 @@ class Stream(TrainerCallback):  # type: ignore[misc]  # transformers has no type
         self._counts = counts
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._events.emit("start", total_steps=state.max_steps, **self._counts, **describe_machine())
+        steps = {"first_step": state.global_step + 1, "total_steps": state.max_steps}
+        self._events.emit("start", **steps, **self._counts, **describe_machine())
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
@@ -208,12 +212,17 @@ class Stream(TrainerCallback):  # type: ignore[misc]  # transformers has no type
                     f"{name} is {values[name]} at step {state.global_step} of {state.max_steps}",
                     f"Lower {self._section}.learning_rate; with bfloat16, try {self._section}.bf16 = false.",
                 )
+        if "loss" in values:
+            crash_point("train:step")
 
 
-def publish_trained(job: DpoJob | SftJob, trained: Any, config: PreTrainedConfig) -> str:
+def publish_trained(
+    job: DpoJob | SftJob, trained: Any, config: PreTrainedConfig, made_from: Sequence[str]
+) -> str:
     """Publish the weights in M's own format beside M's own tokenizer, template and config.
 
-    An adapter is merged before. Returns the digest. Raises JobFailed (`no_space`).
+    An adapter is merged before. Returns the digest; saved states are of no use then, and are removed.
+    Raises JobFailed (`no_space`).
     """
     model = trained.merge_and_unload() if job.settings.lora.enabled else trained
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else torch.bfloat16
@@ -223,6 +232,8 @@ def publish_trained(job: DpoJob | SftJob, trained: Any, config: PreTrainedConfig
     model.to(dtype).save_pretrained(temporary)
     # Only the weights have changed. What TRL and the dropout setting did to the config stays here.
     shutil.copytree(job.model, temporary, ignore=shutil.ignore_patterns(*WEIGHT_PATTERNS), dirs_exist_ok=True)
-    digest = checkpoint.write_manifest(temporary)
+    digest = checkpoint.write_manifest(temporary, made_from)
     checkpoint.publish(temporary, job.output)
+    if job.states is not None:
+        states.forget(job.states)
     return digest
