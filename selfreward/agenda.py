@@ -47,6 +47,8 @@ class Agenda:
         """Measure these and do nothing else."""
         self._accept_changes = accept_changes
         self._root = root_of(directory)
+        self.disk_needed = 0
+        """Bytes that must be free before an iteration, as far as is known."""
 
     def prepare(self) -> None:
         """Store the seeds, and look once more at what is to be measured.
@@ -181,7 +183,7 @@ class Agenda:
 
     def _require_disk(self, model: Path) -> None:
         """Room for the next checkpoint twice over: while it is committed, two copies can exist."""
-        needed = 2 * sum(file.stat().st_size for file in model.glob("*.safetensors"))
+        needed = self.disk_needed = 2 * sum(file.stat().st_size for file in model.glob("*.safetensors"))
         free = shutil.disk_usage(self._directory).free
         if free < needed:
             raise DiskFull(
