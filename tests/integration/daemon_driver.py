@@ -30,6 +30,7 @@ max_attempts = 200
 [evaluation]
 enabled = false
 [train]
+type = "fake"
 batch_size = 2
 micro_batch_size = 2
 learning_rate = 1e-3
