@@ -22,6 +22,8 @@ SHORT_LOCK_WAIT_S = 0.5
 """… and for a daemon, which asks again: SQLite's only lock …"""
 LONG_LOCK_WAIT_S = 10.0
 """… and PostgreSQL's, which may be met in the middle of a transaction, where asking again costs more."""
+IDLE_LIMIT_S = 30
+"""A process that is stopped in the middle of a transaction holds its locks on PostgreSQL no longer."""
 KEEPALIVE = {
     "connect_timeout": 10,
     "keepalives_idle": 15,
@@ -172,7 +174,12 @@ class Database:
         """A server that is gone without a word is noticed, and a lock is not waited for without end."""
         for name, value in KEEPALIVE.items():
             wanted.setdefault(name, value)
-        wanted["options"] = f"-c lock_timeout={self._lock_wait_s:g}s {wanted.get('options', '')}".strip()
+        limits = {
+            "lock_timeout": self._lock_wait_s,
+            "idle_in_transaction_session_timeout": IDLE_LIMIT_S,
+        }
+        options = [f"-c {name}={seconds:g}s" for name, seconds in limits.items()]
+        wanted["options"] = " ".join([*options, wanted.get("options", "")]).strip()
 
     def _check_references(self, connection: Connection) -> None:
         if self.is_sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
@@ -182,11 +189,12 @@ class Database:
         if self.fence is None:
             return
         run_id, fence = self.fence
-        query = select(Lease.fence, Lease.owner).where(Lease.run_id == run_id).with_for_update(read=True)
-        row = connection.execute(query).one()
+        query = select(Lease.fence, Lease.owner, Lease.heartbeat_at).where(Lease.run_id == run_id)
+        row = connection.execute(query.with_for_update(read=True)).one()
         if row.fence != fence:
             raise LeaseLost(
-                f"this run now belongs to {row.owner} (fence {row.fence}; ours was {fence})",
+                f"this run now belongs to {row.owner}, last seen {row.heartbeat_at:%H:%M:%S} UTC (fence "
+                f"{row.fence}; ours was {fence})",
                 "This daemon writes nothing more. The new owner goes on from the last committed row.",
             )
 

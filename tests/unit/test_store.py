@@ -1,20 +1,17 @@
 """The store on both databases: rows survive replays, work queries page and use an index, fences hold."""
 
-import re
-import time
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Select, func, insert, select, text, update
+from sqlalchemy import Select, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from selfreward.config import Settings
-from selfreward.errors import Busy, LeaseLost, StoreError
+from selfreward.errors import StoreError
 from selfreward.store import Store
 from selfreward.store.candidates import short_of_judgements
-from selfreward.store.lease import this_process
 from selfreward.store.prompts import short_of_candidates
-from selfreward.store.schema import Candidate, Judgement, Lease, Prompt
+from selfreward.store.schema import Candidate, Judgement, Prompt
 from selfreward.types import (
     ControlAction,
     MetricPoint,
@@ -213,68 +210,6 @@ def test_summary_view_counts(filled: Filled) -> None:
         row = connection.execute(text("SELECT * FROM iteration_summary")).mappings().one()
     assert (row["t"], row["prompts"], row["rejected_prompts"], row["candidates"]) == (1, 1, 1, 2)
     assert (row["judgements"], row["readable"], row["mean_score"], row["pairs"]) == (2, 1, 5.0, 0)
-
-
-# --- the lease ------------------------------------------------------------------------------------
-
-
-def second_store(store: Store) -> Store:
-    return Store(store.database.url.render_as_string(hide_password=False), store_directory(store))
-
-
-def store_directory(store: Store):  # type: ignore[no-untyped-def]
-    from pathlib import Path
-
-    return Path(str(store.database.url.database)).parent
-
-
-def set_lease(store: Store, **values: object) -> None:
-    with store.database.write() as connection:
-        connection.execute(update(Lease).values(**values))
-
-
-def test_a_second_owner_is_refused_and_told_who_owns_it(filled: Filled) -> None:
-    filled.store.leases.take(filled.run.id, 60)
-    with pytest.raises(Busy, match=re.escape(this_process().name)):
-        second_store(filled.store).leases.take(filled.run.id, 60)
-
-
-def test_a_released_lease_can_be_taken(filled: Filled) -> None:
-    first = filled.store.leases.take(filled.run.id, 60)
-    filled.store.leases.release()
-    assert second_store(filled.store).leases.take(filled.run.id, 60) == first + 1
-
-
-def test_a_dead_owner_is_replaced_at_once(filled: Filled) -> None:
-    filled.store.leases.take(filled.run.id, 60)
-    set_lease(filled.store, pid_started=1)  # the pid now belongs to another process
-    assert second_store(filled.store).leases.take(filled.run.id, 60) == 2
-
-
-def test_an_owner_from_before_a_reboot_is_replaced_at_once(filled: Filled) -> None:
-    filled.store.leases.take(filled.run.id, 60)
-    set_lease(filled.store, boot_id="another boot")
-    assert second_store(filled.store).leases.take(filled.run.id, 60) == 2
-
-
-def test_a_clock_jump_steals_no_lease(filled: Filled) -> None:
-    filled.store.leases.take(filled.run.id, 60)
-    set_lease(filled.store, heartbeat_at=filled.run.created_at.replace(year=2001))
-    with pytest.raises(Busy):
-        second_store(filled.store).leases.take(filled.run.id, 60)
-
-
-def test_a_stalled_owner_is_fenced_off(filled: Filled) -> None:
-    filled.store.leases.take(filled.run.id, 60)
-    set_lease(filled.store, heartbeat_monotonic=time.monotonic() - 61)
-    other = second_store(filled.store)
-    other.leases.take(filled.run.id, 60)
-    with pytest.raises(LeaseLost):
-        filled.prompt("Written by the one that woke up.")
-    with pytest.raises(LeaseLost):
-        filled.store.leases.heartbeat()
-    assert count(other, Prompt) == 0
-    other.leases.heartbeat()
 
 
 # --- plans ----------------------------------------------------------------------------------------
