@@ -1,22 +1,22 @@
-"""The process that runs the loop: owns the run, hears signals and requests, restarts what fails."""
+"""The process that runs the loop: owns the run, hears signals and requests, waits for what fails."""
 
 import asyncio
 import os
-import signal
+import sqlite3
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
-
+from selfreward import rest, schedule, signals
 from selfreward.agenda import Agenda
 from selfreward.config import Settings
-from selfreward.errors import EngineError, Halted, SelfRewardError
+from selfreward.errors import DiskFull, EngineError, Halted, SelfRewardError, StoreUnavailable
 from selfreward.places import root_of
 from selfreward.reporting import Reporter
+from selfreward.rest import Notes, Rest
 from selfreward.stages.load import Load
 from selfreward.stages.workplace import Drained, Held
 from selfreward.store import Store
@@ -24,11 +24,17 @@ from selfreward.store.backup import rotate
 from selfreward.types import CheckpointRow, ControlAction, RunRow
 
 POLL_S = 1.0
-CUT_SHORT = 130
+LOOK_AGAIN_S = 3.0
+LONGEST_LOOK_S = 300.0
+THREADS = 32
+"""Threads that wait for the database must not keep others from ending a child."""
 
 
 class Daemon:
-    """One run, until its iterations are done, a user stops it, or it cannot go on by itself."""
+    """One run, until its iterations are done, a user stops it, or it cannot go on by itself.
+
+    What can be waited for is waited for: it rests, says why, and goes on when that is over.
+    """
 
     def __init__(
         self,
@@ -40,21 +46,27 @@ class Daemon:
     ) -> None:
         self._directory, self._settings, self._store, self._reporter = directory, settings, store, reporter
         self._accept_changes = accept_changes
-        self._run: RunRow = store.runs.ensure(settings.name)
-        self._stop = asyncio.Event()
+        self._run: RunRow
+        self._rest = Rest()
         self._load = Load()
-        self._changed = asyncio.Event()
-        self._reasons: set[str] = set()
-        """Why the work should rest: stop, pause, window, gate. Empty: work."""
-        self._signals = 0
+        self._notes = Notes(lambda *event, **data: store.journal.event(self._run.id, *event, **data))
+        self._main: asyncio.Task[None] | None = None
+        self._engine_failures = self._disk_rests = 0
+        store.database.be_patient(settings.daemon.database_patience_s, self._tell_of_waiting)
 
     async def run(self, only: Sequence[CheckpointRow] | None = None) -> None:
         """Take the run and work, or `only` measure these. Raises SelfRewardError when it cannot go on.
 
         Raises CancelledError after a second signal; the first one only drains.
         """
-        fence = self._store.leases.take(self._run.id, self._settings.daemon.lease_timeout_s)
-        self._store.journal.take_requests(self._run.id)  # what was asked of a daemon that is gone
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        signals.listen(self._hurry, self._hear)
+        try:
+            fence = await asyncio.to_thread(self._take)
+        except StoreUnavailable:
+            if self._rest.asked_to_stop:
+                return
+            raise
         agenda = Agenda(
             self._directory,
             self._settings,
@@ -62,161 +74,225 @@ class Daemon:
             self._reporter,
             run=self._run,
             fence=fence,
-            stop=self._stop,
+            stop=self._rest.stop,
             load=self._load,
             only=only,
             accept_changes=self._accept_changes,
         )
-        main = asyncio.create_task(self._work(agenda))
-        self._listen_to_signals(main)
-        scheduler = self._schedule()
+        main = self._main = asyncio.create_task(self._work(agenda, only is not None))
+        back_up = self._back_up if self._store.database.is_sqlite else None
+        scheduler = schedule.start(self._settings, back_up, self._set_open)
         helpers = [asyncio.create_task(self._beat()), asyncio.create_task(self._poll())]
-        self._event("started", f"daemon {os.getpid()} took the run", fence=fence)
         try:
+            await self._note("started", f"daemon {os.getpid()} took the run", fence=fence)
             await asyncio.wait([main, *helpers], return_when=asyncio.FIRST_COMPLETED)
             for helper in helpers:
                 if helper.done() and not main.done():
                     helper.result()
             await main
-            self._event("stopped", "stopped" if "stop" in self._reasons else "all iterations are done")
+            await self._note("stopped", "stopped" if self._rest.asked_to_stop else "all iterations are done")
         except (Exception, asyncio.CancelledError) as error:
             kind = "halted" if isinstance(error, Halted) else "failed"
             with suppress(SelfRewardError):
-                self._event(kind, str(error) or "cut short by a second signal")
+                await self._note(kind, str(error) or "cut short by a second signal")
             raise
         finally:
             scheduler.shutdown(wait=False)
             for task in (main, *helpers):
                 task.cancel()
-            await asyncio.wait([main, *helpers])
+            await asyncio.gather(main, *helpers, return_exceptions=True)
             with suppress(SelfRewardError):
-                self._store.leases.release()
+                await asyncio.to_thread(self._store.leases.release)
+            self._store.database.patience.end_by(time.monotonic())  # a thread may wait still
 
-    async def _work(self, agenda: Agenda) -> None:
-        """Step after step, resting while there is a reason to."""
-        await asyncio.to_thread(agenda.prepare)
-        failures, before = 0, -1
-        while (step := agenda.next_step()) is not None:
-            if not await self._until_wanted():
-                return
+    def _take(self) -> int:
+        """Own the run; returns the fence."""
+        self._run = self._store.runs.ensure(self._settings.name)
+        fence = self._store.leases.take(self._run.id, self._settings.daemon.lease_timeout_s)
+        self._store.journal.take_requests(self._run.id)  # what was asked of a daemon that is gone
+        return fence
+
+    async def _work(self, agenda: Agenda, only_once: bool) -> None:
+        """Step after step, resting while there is a reason to. `only_once`: not for an engine that fails."""
+        prepared = False
+        while True:
+            rows = self._load.rows
             try:
+                if not prepared:
+                    await asyncio.to_thread(agenda.prepare)
+                    prepared = True
+                step = await asyncio.to_thread(agenda.next_step)
+                if step is None or not await self._until_wanted(agenda):
+                    return
                 await step()
-                failures = 0
+                self._engine_failures = self._disk_rests = 0
+                self._load.restore()
             except Drained:
                 continue
             except Held as error:
-                self._hold(error.message)
-            except EngineError as error:
-                rows = agenda.rows()
-                failures = 1 if rows != before else failures + 1
-                before = rows
-                self._event("engine_failed", str(error), failures=failures)
-                if failures > self._settings.daemon.engine_restarts:
-                    raise
-                self._reporter.say("the engine failed and is started again", failures=failures)
+                await self._hold(error.message)
+            except (SelfRewardError, OSError) as error:
+                if isinstance(error, EngineError) and rest.has_room(0, self._directory):
+                    await self._engine_failed(error, self._load.rows > rows, only_once)
+                elif not await self._wait_out(error, agenda):
+                    return
 
-    async def _until_wanted(self) -> bool:
-        """Rest while paused or outside the run window. False when asked to stop."""
-        if self._reasons and "stop" not in self._reasons:
-            self._event("paused", f"resting: {', '.join(sorted(self._reasons))}")
-            self._reporter.say("resting", reasons=sorted(self._reasons))
-        rested = bool(self._reasons)
-        while self._reasons and "stop" not in self._reasons:
-            self._changed.clear()
-            await self._changed.wait()
-        if rested and not self._reasons:
-            self._event("resumed", "going on")
-            self._reporter.say("going on")
-        return not self._reasons
+    async def _engine_failed(self, error: EngineError, progressed: bool, only_once: bool) -> None:
+        """Start it again, with half the batch if it got nothing done; after some times, rest."""
+        self._engine_failures = failures = 0 if progressed else self._engine_failures + 1
+        await self._note("engine_failed", str(error), failures=failures)
+        if failures > self._settings.daemon.engine_restarts:
+            if only_once:
+                raise error
+            self._engine_failures = 0
+            self._rest.because(rest.ENGINE, str(error))
+            self._reporter.say(
+                f"the engine failed {failures} times and got nothing done\n{error}\n"
+                "When that is mended, let it try again: selfreward resume"
+            )
+            return
+        self._reporter.say("the engine failed and is started again", failures=failures)
+        if not progressed:
+            await self._back_off()
 
-    def _hold(self, finding: str) -> None:
+    async def _back_off(self) -> None:
+        """Ask less of the engine at once, until a whole iteration has gone well."""
+        before = self._load.lighten(self._settings.engine)
+        self._load.halve()
+        now = self._load.lighten(self._settings.engine)
+        if now == before:
+            return
+        figures = {"max_num_seqs": now.max_num_seqs, "concurrency": now.concurrency}
+        message = "the engine is started again with half as much at once"
+        await self._note("engine_backed_off", message, halvings=self._load.halvings, **figures)
+        self._reporter.say(message, **figures)
+
+    async def _wait_out(self, error: Exception, agenda: Agenda) -> bool:
+        """Rest because of an error that can pass. False when asked to stop; raises any other error."""
+        reason = rest.reason_to_rest(error)
+        if reason is None and isinstance(error, EngineError):
+            reason = rest.DISK  # there is no room for what a server writes
+        if reason is None:
+            raise error
+        if reason == rest.DISK:
+            self._disk_rests += 1
+        if not self._rest.asked_to_stop:
+            self._rest.because(reason, str(error))
+            self._reporter.say(f"resting: {error}")
+            await self._note(reason, str(error))
+        return await self._until_wanted(agenda)
+
+    async def _until_wanted(self, agenda: Agenda) -> bool:
+        """Rest while there is a reason to. False when asked to stop."""
+        if not self._rest.reasons:
+            return True
+        if not self._rest.asked_to_stop:
+            reasons = sorted(self._rest.reasons)
+            await self._note("paused", f"resting: {self._rest}", reasons=reasons)
+            self._reporter.say("resting", reasons=reasons)
+        while self._rest.reasons and not self._rest.asked_to_stop:
+            await self._rest.change(self._next_look())
+            await self._look_again(agenda)
+        if self._rest.asked_to_stop:
+            return False
+        await self._note("resumed", "going on")
+        self._reporter.say("going on")
+        return True
+
+    def _next_look(self) -> float | None:
+        """Seconds until what may be over by itself is looked at; longer where that has been deceptive."""
+        if not rest.PASSING & self._rest.reasons.keys():
+            return None
+        again = self._disk_rests - 1 if rest.DISK in self._rest.reasons else 0
+        return min(LOOK_AGAIN_S * 2.0 ** max(0, min(again, 10)), LONGEST_LOOK_S)
+
+    async def _look_again(self, agenda: Agenda) -> None:
+        """Go on when there is room, or the database answers. Raises LeaseLost when it has a new owner."""
+        if not rest.PASSING & self._rest.reasons.keys() or not await self._can_write():
+            return
+        self._rest.no_longer(rest.DATABASE)
+        if rest.has_room(agenda.disk_needed, self._directory, *self._store.database.directories):
+            self._rest.no_longer(rest.DISK)
+
+    async def _can_write(self) -> bool:
+        try:
+            await asyncio.to_thread(self._store.leases.heartbeat)
+        except (StoreUnavailable, DiskFull):
+            return False
+        return True
+
+    async def _hold(self, finding: str) -> None:
         """A health gate found something: rest until a user lets it go on."""
-        self._event("gate", finding)
+        await self._note("gate", finding)
         self._reporter.say(
             f"held by a health gate\n{finding}\nLet it go on with: selfreward resume. Or stop, change the "
             "settings, and start again: it is checked once more."
         )
-        self._rest("gate", True)
+        self._rest.because(rest.GATE, finding)
 
-    def _let_go(self) -> None:
-        """A user accepts what a gate has found."""
-        last = self._store.runs.latest_iteration(self._run.id)
-        if "gate" in self._reasons and last is not None:
-            self._store.gates.accept(last.id)
-        self._rest("gate", False)
+    def _hurry(self, signals: int) -> None:
+        """Nobody waits for the database beyond the grace; not at all after a second signal or before work."""
+        at_work = signals == 1 and self._main is not None
+        self._store.database.patience.end_by(time.monotonic() + (self._settings.daemon.grace_s * at_work))
 
-    def _rest(self, reason: str, wanted: bool) -> None:
-        """Add or take away a reason to rest; the stages see it through the stop event."""
-        (self._reasons.add if wanted else self._reasons.discard)(reason)
-        (self._stop.set if self._reasons else self._stop.clear)()
-        self._changed.set()
-
-    def _listen_to_signals(self, main: "asyncio.Task[None]") -> None:
-        def heard(number: signal.Signals) -> None:
-            self._signals += 1
-            if self._signals == 1:
-                self._reporter.say(f"{number.name}: finishing what is in flight; again to leave at once")
-                self._rest("stop", True)
-            elif self._signals == 2:
-                main.cancel()
-            else:
-                os._exit(CUT_SHORT)  # the guards see to the children
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, heard, number)
+    def _hear(self, signals: int, name: str) -> None:
+        if signals > 1 and self._main is not None:
+            self._main.cancel()
+        elif not self._rest.asked_to_stop:
+            self._reporter.say(f"{name}: finishing what is in flight; again to leave at once")
+            self._rest.because(rest.STOP)
 
     async def _beat(self) -> None:
         """Signs of life. Raises LeaseLost, which ends the daemon, when the run has a new owner."""
         while True:
-            await asyncio.to_thread(self._store.leases.heartbeat)
+            await self._can_write()
             await asyncio.sleep(self._settings.daemon.lease_timeout_s / 5)
 
     async def _poll(self) -> None:
         """Take up what users ask for."""
         while True:
-            for request in await asyncio.to_thread(self._store.journal.take_requests, self._run.id):
-                self._reporter.say(f"asked to {request.action}")
-                if request.action is ControlAction.RESUME:
-                    self._rest("pause", False)
-                    await asyncio.to_thread(self._let_go)
-                else:
-                    self._rest(request.action, True)
+            with suppress(StoreUnavailable, DiskFull):
+                for request in await asyncio.to_thread(self._store.journal.take_requests, self._run.id):
+                    self._reporter.say(f"asked to {request.action}")
+                    await self._obey(request.action)
             await asyncio.sleep(POLL_S)
 
-    def _schedule(self) -> AsyncIOScheduler:
-        """What is periodic. In memory: the scheduler never drives the stages or the lease."""
-        scheduler = AsyncIOScheduler()
-        settings = self._settings.daemon
-        if settings.backup_every_minutes and self._store.database.is_sqlite:
-            trigger = IntervalTrigger(minutes=settings.backup_every_minutes)
-            scheduler.add_job(self._back_up, trigger, max_instances=1, coalesce=True)
-        if settings.run_window:
-            self._check_window()
-            trigger = IntervalTrigger(
-                minutes=1, start_date=datetime.now().replace(second=0) + timedelta(minutes=1)
-            )
-            scheduler.add_job(self._check_window, trigger, max_instances=1, coalesce=True)
-        scheduler.start()
-        return scheduler
+    async def _obey(self, action: ControlAction) -> None:
+        if action is ControlAction.STOP:
+            self._store.database.patience.end_by(time.monotonic() + self._settings.daemon.grace_s)
+        if action is not ControlAction.RESUME:
+            return self._rest.because(action)
+        if rest.GATE in self._rest.reasons:
+            await asyncio.to_thread(self._accept_gates)
+        self._disk_rests = 0
+        self._rest.no_longer(*rest.ACCEPTED)
+
+    def _accept_gates(self) -> None:
+        """A user accepts what the gates have found."""
+        last = self._store.runs.latest_iteration(self._run.id)
+        if last is not None:
+            self._store.gates.accept(last.id)
+
+    def _set_open(self, is_open: bool) -> None:
+        """Work, or rest, by the time of day."""
+        if is_open:
+            self._rest.no_longer(rest.WINDOW)
+        else:
+            self._rest.because(rest.WINDOW)
 
     async def _back_up(self) -> None:
-        target = await asyncio.to_thread(
-            rotate,
-            self._store.database,
-            root_of(self._directory) / "backups",
-            self._settings.daemon.backup_keep,
-        )
-        self._event("backup", f"backed up into {target.name}")
+        keep, directory = self._settings.daemon.backup_keep, root_of(self._directory) / "backups"
+        try:
+            target = await asyncio.to_thread(rotate, self._store.database, directory, keep)
+        except (SelfRewardError, sqlite3.Error, OSError) as error:
+            await self._note("backup_failed", f"not backed up: {error}")
+            self._reporter.say(f"not backed up: {error}")
+        else:
+            await self._note("backup", f"backed up into {target.name}")
 
-    def _check_window(self) -> None:
-        assert self._settings.daemon.run_window is not None
-        self._rest("window", not in_window(self._settings.daemon.run_window, datetime.now().time()))
+    def _tell_of_waiting(self, cause: StoreUnavailable) -> None:
+        self._reporter.say(f"waiting for the database: {cause.message}")
 
-    def _event(self, kind: str, message: str, **data: Any) -> None:
-        self._store.journal.event(self._run.id, kind, message, **data)
-
-
-def in_window(window: str, moment: time) -> bool:
-    """Whether a time of day lies in "HH:MM-HH:MM"; one that ends before it starts spans midnight."""
-    opens, closes = (time.fromisoformat(part) for part in window.split("-"))
-    return opens <= moment < closes if opens <= closes else moment >= opens or moment < closes
+    async def _note(self, kind: str, message: str, **data: Any) -> None:
+        """Write down what happened, as soon as that is possible."""
+        await asyncio.to_thread(self._notes.add, kind, message, **data)

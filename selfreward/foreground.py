@@ -9,10 +9,11 @@ from rich.console import Console
 
 from selfreward.config import SETTINGS_FILE, Settings
 from selfreward.continuity import require_made
-from selfreward.daemon import CUT_SHORT, Daemon
+from selfreward.daemon import Daemon
 from selfreward.errors import BadInput
 from selfreward.places import run_option
 from selfreward.reporting import LogReporter, Reporter, TerminalReporter, configure_logging
+from selfreward.signals import CUT_SHORT
 from selfreward.store import Store
 from selfreward.store.readonly import summary
 from selfreward.tabular import print_table

@@ -59,6 +59,11 @@ class Database:
         """SQLite, rather than PostgreSQL."""
         return self.url.get_backend_name() == "sqlite"
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Where its files lie, as far as they are on this machine."""
+        return (Path(str(self.url.database)).parent,) if self.is_sqlite else ()
+
     def be_patient(self, seconds: float, tell: Tell) -> None:
         """From now on, wait this long for a database that is locked or away, and `tell` when it takes long.
 

@@ -4,7 +4,7 @@ from datetime import time
 
 import pytest
 
-from selfreward.daemon import in_window
+from selfreward.schedule import in_window
 
 
 @pytest.mark.parametrize(
