@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from selfreward.store.candidates import move_cursor
 from selfreward.store.database import Database
@@ -40,7 +40,12 @@ class Pairs:
         )
         with self._database.read() as connection:
             prompts = connection.execute(query).all()
-            candidates = _scored_candidates(connection, judge_id, [row.id for row in prompts])
+            if not prompts:
+                return []
+            # A range is one way into an index, where each of some hundred ids would be one. What another run
+            # has written between them is found too, and left alone.
+            of_these = Candidate.prompt_id.between(prompts[0].id, prompts[-1].id)
+            candidates = _scored_candidates(connection, judge_id, of_these)
         return [
             ScoredPrompt(id=row.id, text=row.text, candidates=tuple(candidates[row.id])) for row in prompts
         ]
@@ -137,11 +142,10 @@ class Pairs:
 
 
 def _scored_candidates(
-    connection: Connection, judge_id: int, prompt_ids: Sequence[int]
+    connection: Connection, judge_id: int, of_these: ColumnElement[bool]
 ) -> dict[int, list[ScoredCandidate]]:
     """Candidates of each prompt in the order of their index, with this judge's readable scores."""
     scores: dict[int, list[float]] = defaultdict(list)
-    of_these = Candidate.prompt_id.in_(prompt_ids)
     judged = (
         select(Judgement.candidate_id, Judgement.score)
         .join(Candidate, Candidate.id == Judgement.candidate_id)
@@ -156,9 +160,9 @@ def _scored_candidates(
         .order_by(Candidate.prompt_id, Candidate.candidate_index)
     )
     found: dict[int, list[ScoredCandidate]] = defaultdict(list)
-    for row in connection.execute(query).all():
+    for key, prompt_id, text, status in connection.execute(query).all():
         candidate = ScoredCandidate(
-            id=row.id, text=row.text, scores=tuple(scores[row.id]), status=CandidateStatus(row.status)
+            id=key, text=text, scores=tuple(scores[key]), status=CandidateStatus(status)
         )
-        found[row.prompt_id].append(candidate)
+        found[prompt_id].append(candidate)
     return found

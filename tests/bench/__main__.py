@@ -1,6 +1,6 @@
 """The command: runs the benchmarks that are named, or all of them, and prints what came out.
 
-    python -m tests.bench [generation] [rouge] [footprint] [demo] [--json]
+    python -m tests.bench [generation] [rouge] [store] [footprint] [demo] [--json]
 
 A benchmark is not a test: the exit status is 0 even where a figure falls short. It is 1 where a
 benchmark broke.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.bench.figures import Figure, Options, Skipped, as_json, machine, show
 
-NAMES = ("footprint", "rouge", "generation", "demo")
+NAMES = ("footprint", "rouge", "store", "generation", "demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prompts=arguments.prompts,
         rounds=arguments.rounds,
         keep=arguments.keep,
+        iterations=arguments.iterations,
     )
     about = machine()
     results, broken = [], False
@@ -67,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=2, help="generation: 1 is daemon, LLM; 2 is daemon, LLM, daemon (2)"
     )
     parser.add_argument("--keep", type=Path, help="generation: leave databases, logs and requests here")
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        default=51,
+        help="store: of 20,000 candidates each, the last half judged (51)",
+    )
     parser.add_argument("--demo-dir", type=Path, default=Path("runs/demo"), help="demo: its directory")
     return parser
 

@@ -48,6 +48,8 @@ class Options:
     """How often the generation benchmark runs the daemon's side."""
     keep: Path | None
     """Where the generation benchmark leaves what it measured; None: nowhere."""
+    iterations: int
+    """Iterations of the run that the store benchmark writes."""
 
 
 class Skipped(Exception):

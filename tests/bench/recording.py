@@ -13,7 +13,7 @@ from selfreward.config import JudgeSettings, SampleSettings, SamplingSettings, S
 from selfreward.engines.base import ChatMessage, Engine, EngineStatistics
 from selfreward.stages.session import engine_session
 from selfreward.stages.workplace import Workplace
-from selfreward.types import Completion, StageName
+from selfreward.types import Choice, Completion, StageName
 from tests.bench.quiet import Meter, Reading
 
 STAGES = {
@@ -98,6 +98,10 @@ class RecordingEngine:
         replies = await self._engine.complete(prompt, sampling, n, stop)
         self._note({"prompt": prompt}, sampling, n, stop, began, replies)
         return replies
+
+    async def choose(self, messages: Sequence[ChatMessage], stem: str, choices: Sequence[str]) -> Choice:
+        """See `Engine`. Not noted: the `LLM` side has nothing like it, and nothing that is compared asks."""
+        return await self._engine.choose(messages, stem, choices)
 
     async def statistics(self) -> EngineStatistics:
         """See `Engine`."""
