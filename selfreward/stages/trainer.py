@@ -116,7 +116,7 @@ class _Listener:
             await asyncio.to_thread(handler, event)
 
     def _start(self, event: dict[str, Any]) -> None:
-        self._place.reporter.begin(self._stage.name, 0, event["total_steps"])
+        self._place.reporter.begin(self._stage.name, event.get("first_step", 1) - 1, event["total_steps"])
 
     def _metric(self, event: dict[str, Any]) -> None:
         step, values = event["step"], event["values"]
