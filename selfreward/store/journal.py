@@ -136,7 +136,7 @@ def _candidates(iteration: IterationRow) -> AnySelect:
 
 
 def _judgements(iteration: IterationRow) -> AnySelect:
-    """Those by its judge: a fork may have the same candidates judged by another."""
+    """Those by the judge whose judgements count."""
     judge = select(Iteration.judge_id).where(Iteration.id == iteration.id).scalar_subquery()
     return (
         select(func.count())
