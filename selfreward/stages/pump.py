@@ -203,7 +203,9 @@ class Pump(Generic[AnyItem, Result]):
 
         Shielded: a thread cannot be cancelled, and who comes next must find its rows in the database.
         """
-        await asyncio.shield(self._commit_in_turn())
+        turn = asyncio.ensure_future(self._commit_in_turn())
+        turn.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
+        await asyncio.shield(turn)
 
     async def _commit_in_turn(self) -> None:
         async with self._turn:
