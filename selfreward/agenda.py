@@ -16,7 +16,8 @@ from selfreward.reporting import Reporter
 from selfreward.seeds import read_seeds
 from selfreward.stages import evaluate
 from selfreward.stages.load import Load
-from selfreward.stages.model import prepare_model, require_intact
+from selfreward.stages.model import prepare_model
+from selfreward.stages.restore import intact
 from selfreward.stages.workplace import Workplace, checkpoint_path
 from selfreward.store import Store
 from selfreward.types import CheckpointKind, CheckpointRow, RunRow, StageName, Status
@@ -47,6 +48,8 @@ class Agenda:
         """Measure these and do nothing else."""
         self._accept_changes = accept_changes
         self._root = root_of(directory)
+        self._sound: set[str] = set()
+        """Checkpoints that were read in full and are what was written."""
         self.disk_needed = 0
         """Bytes that must be free before an iteration, as far as is known."""
 
@@ -96,9 +99,9 @@ class Agenda:
 
     async def _evaluate(self, checkpoint: CheckpointRow) -> None:
         """Measure a checkpoint, in the iteration that is or will be its own."""
-        require_intact(self._root, checkpoint)
+        place = await intact(self._at(checkpoint.version, checkpoint, work=False), self._sound)
+        checkpoint = place.checkpoint
         self._reporter.say(f"measuring {checkpoint.name}")
-        place = self._at(checkpoint.version, checkpoint, work=False)
         await evaluate.run(place)
         self._event("evaluated", f"{checkpoint.name} is measured", place)
 
@@ -125,9 +128,9 @@ class Agenda:
             t, checkpoint = last.t + 1, self._trained_by(last.t)
         else:
             t, checkpoint = last.t, runs.checkpoint_by_id(last.checkpoint_id)
-        require_intact(self._root, checkpoint)
-        self._require_disk(self._root / checkpoint.path)
-        return self._at(t, checkpoint)
+        place = await intact(self._at(t, checkpoint), self._sound)
+        self._require_disk(place.model_path)
+        return place
 
     async def _first(self) -> CheckpointRow:
         """Where the run begins: M_K of its parent for a fork, else M_0 or M_1."""

@@ -1,31 +1,20 @@
 """Iteration 0: M_0 → M_1 by SFT on instruction and judging examples (arXiv 2401.10020, section 2.1)."""
 
 import asyncio
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
-from selfreward.errors import Halted
-from selfreward.stages import evaluate, examples
+from selfreward.stages import evaluate, examples, making
 from selfreward.stages.held_out import JudgeReplies
+from selfreward.stages.making import BASELINE, BASELINE_KINDS, BOTH
 from selfreward.stages.pump import Pump, run_together
+from selfreward.stages.restore import intact
 from selfreward.stages.session import engine_session
-from selfreward.stages.trainer import job_directory, train, write_rows
 from selfreward.stages.workplace import Workplace
-from selfreward.training.checkpoint import adoptable, collect_garbage
-from selfreward.training.jobs import SftJob
-from selfreward.types import (
-    CheckpointKind,
-    CheckpointRow,
-    DropReason,
-    ExampleKind,
-    Split,
-    StageName,
-    StageRow,
-    Status,
-)
+from selfreward.training.checkpoint import collect_garbage
+from selfreward.training.states import collect
+from selfreward.types import CheckpointKind, CheckpointRow, Split, StageName, Status
 
-BASELINE = "M_0_ift"
-"""The SFT baseline: M_0 after instruction examples alone."""
+JUDGING = (StageName.JUDGE, StageName.MEASURE_BASELINE)
 
 
 async def run(place: Workplace) -> CheckpointRow:
@@ -38,14 +27,15 @@ async def run(place: Workplace) -> CheckpointRow:
     await asyncio.to_thread(examples.instruct, place)
     if place.settings.bootstrap.eft == "judged":
         baseline = await _baseline(place)
-        await _judge(baseline)
+        baseline = await _judge(baseline)
         await asyncio.to_thread(examples.judged, place, judge_of(baseline))
     elif place.settings.bootstrap.eft == "seeds":
         await asyncio.to_thread(examples.from_seeds, place)
     await asyncio.to_thread(examples.finish, place)
     stage = await asyncio.to_thread(place.store.runs.begin_stage, place.iteration.id, StageName.TRAIN)
     path = place.checkpoint_path("M_1")
-    digest = await _sft(place, stage, path, (ExampleKind.IFT, ExampleKind.EFT))
+    await _collect(place, "M_1")
+    digest = await making.sft(place, stage, place.root / path, BOTH)
     place.store.runs.describe_stage(stage.id, f"M_1 {digest[:12]}")
     return place.store.runs.finish_iteration(place.iteration, CheckpointKind.SFT, path, digest)
 
@@ -61,7 +51,8 @@ async def _baseline(place: Workplace) -> Workplace:
     stage = await asyncio.to_thread(runs.begin_stage, place.iteration.id, StageName.BASELINE)
     row = runs.checkpoint_named(place.run.id, BASELINE)
     if row is None:
-        digest = await _sft(place, stage, path, (ExampleKind.IFT,))
+        await _collect(place, BASELINE)
+        digest = await making.sft(place, stage, place.root / path, BASELINE_KINDS)
         parent = place.checkpoint.id
         row = runs.add_checkpoint(place.run.id, 0, CheckpointKind.SFT, path, digest, parent, BASELINE)
     if stage.status is not Status.DONE:
@@ -69,13 +60,18 @@ async def _baseline(place: Workplace) -> Workplace:
     return replace(place, checkpoint=row)
 
 
-async def _judge(place: Workplace) -> None:
-    """The baseline judges the ranked replies to learn from, and those to be measured on."""
+async def _judge(place: Workplace) -> Workplace:
+    """The baseline judges the ranked replies to learn from, and those to be measured on.
+
+    Returns the place as it was judged in: a baseline that was damaged is made again.
+    """
     runs, store = place.store.runs, place.store
+    if not _judged(place):
+        place = await intact(place, set())
     judging = await asyncio.to_thread(runs.begin_stage, place.iteration.id, StageName.JUDGE)
     measuring = await asyncio.to_thread(runs.begin_stage, place.iteration.id, StageName.MEASURE_BASELINE)
     if judging.status is Status.DONE and measuring.status is Status.DONE:
-        return
+        return place
     ranked = store.replies.prompts(place.run.id, Split.TRAIN)
     held_out = evaluate.look_up(place).ranked if place.settings.evaluation.enabled else ()
     async with engine_session(place) as (engine, session):
@@ -88,44 +84,16 @@ async def _judge(place: Workplace) -> None:
     if held_out:
         rows = await asyncio.to_thread(evaluate.judge_rows, place, test)
         store.evaluations.put(place.checkpoint.run_id, rows)
+    return place
 
 
-async def _sft(place: Workplace, stage: StageRow, path: str, kinds: tuple[ExampleKind, ...]) -> str:
-    """The digest of M_0 after SFT on the kept examples of these kinds. A finished one is adopted."""
-    output = place.root / path
-    collect_garbage(output.parent)
-    if manifest := adoptable(output):
-        return manifest.digest
-    job_dir = job_directory(place, stage, output.name)
-    count = await asyncio.to_thread(_write_examples, place, job_dir / "examples.jsonl", kinds)
-    if not count:
-        raise _nothing_to_learn(place, stage)
-    job = SftJob(
-        output=output,
-        fence=place.fence,
-        model=place.model_path,
-        examples=job_dir / "examples.jsonl",
-        settings=place.settings.bootstrap.sft,
-        seed=place.settings.seed,
-        work=job_dir / "work",
-    )
-    place.reporter.say(f"starting the trainer on {place.checkpoint.name}", examples=count)
-    return await train(place, stage, job, job_dir, lambda ids: place.store.examples.drop(ids, TOO_LONG))
+def _judged(place: Workplace) -> bool:
+    """Whether the baseline is not needed any more."""
+    stages = (place.store.runs.stage(place.iteration.id, name) for name in JUDGING)
+    return all(stage is not None and stage.status is Status.DONE for stage in stages)
 
 
-TOO_LONG = DropReason.TOO_LONG
-
-
-def _write_examples(place: Workplace, path: Path, kinds: tuple[ExampleKind, ...]) -> int:
-    """The kept examples as JSONL; returns how many there are."""
-    return write_rows(path, map(asdict, place.store.examples.kept(place.iteration.id, *kinds)))
-
-
-def _nothing_to_learn(place: Workplace, stage: StageRow) -> Halted:
-    message = f"there is no example to train on: {examples.describe(place)}"
-    place.store.runs.fail_stage(stage.id, Status.HALTED, message)
-    return Halted(
-        message,
-        "Name seeds with answers and ranked replies in seeds.files, or start from an instruct model "
-        'with bootstrap = "none". See why with: selfreward query "select * from bootstrap_examples"',
-    )
+async def _collect(place: Workplace, name: str) -> None:
+    """Remove what interrupted trainings of others than this have left behind."""
+    await asyncio.to_thread(collect_garbage, (place.root / place.checkpoint_path(name)).parent)
+    await asyncio.to_thread(collect, place.directory / "jobs", name)

@@ -14,8 +14,10 @@ from selfreward.training.manifest import MANIFEST, FileEntry, Manifest, write_du
 from selfreward.training.manifest import read as read_manifest
 
 __all__ = [
+    "DAMAGED",
     "MANIFEST",
     "PICKLED_SUFFIXES",
+    "STALE",
     "FileEntry",
     "Manifest",
     "adopt",
@@ -31,7 +33,10 @@ __all__ = [
 ]
 
 PICKLED_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
-STALE, DAMAGED = "stale", "damaged"
+STALE = "stale"
+"""What a finished checkpoint without a row is called that was made from something else."""
+DAMAGED = "damaged"
+"""What a checkpoint is called whose files are no longer what was written. Never removed."""
 
 
 def temporary_path(final: Path, fence: int) -> Path:
@@ -67,18 +72,19 @@ def adoptable(final: Path) -> Manifest | None:
     return read_manifest(final) if final.is_dir() and not verify(final) else None
 
 
-def adopt(final: Path, origin: str, fence: int) -> str | None:
+def adopt(final: Path, origin: str, fence: int, aside: str = STALE) -> str | None:
     """The digest of `final` when it is a finished checkpoint that was made from `origin`, else None.
 
     A finished one that was made from something else, or has changed since, is moved aside: it is never
-    used, and collected when another has taken its place. A half-written one stays for `publish` to replace.
+    used, and as a stale one collected when another has taken its place. A half-written one stays for
+    `publish` to replace.
     """
     found = adoptable(final)
     if found is None:
         return None
     if found.may_come_from(origin) and not verify(final, deep=True):
         return found.digest
-    set_aside(final, STALE, fence)
+    set_aside(final, aside, fence)
     return None
 
 

@@ -39,7 +39,6 @@ def test_the_same_training_has_the_same_origin() -> None:
         {"epochs": 2},
         {"lora": {"enabled": True}},
         {"type": "fake"},
-        {"type": "fake", "fake_args": {"mark": 2}},
     ],
 )
 def test_whatever_shapes_a_training_is_part_of_its_origin(change: dict[str, Any]) -> None:
@@ -50,6 +49,7 @@ def test_whatever_shapes_a_training_is_part_of_its_origin(change: dict[str, Any]
     "change",
     [
         {"micro_batch_size": 2},
+        {"fake_args": {"step_seconds": 2}},
         {"gradient_checkpointing": True},
         {"save_minutes": 1},
         {"report_to": ("tensorboard",)},
