@@ -299,9 +299,7 @@ def test_too_few_pairs_stop_the_loop_and_say_why(make_run: MakeRun) -> None:
     assert run.rows("SELECT status FROM iteration") == [("halted",)]
 
 
-def test_a_finished_checkpoint_without_its_row_is_adopted_and_a_damaged_one_refused(
-    make_run: MakeRun,
-) -> None:
+def test_a_finished_checkpoint_without_its_row_is_adopted(make_run: MakeRun) -> None:
     run = make_run()
     finish(run)
     digest = run.rows("SELECT digest FROM checkpoint WHERE version = 2")
@@ -313,10 +311,6 @@ def test_a_finished_checkpoint_without_its_row_is_adopted_and_a_damaged_one_refu
     finish(run)
     assert run.rows("SELECT digest FROM checkpoint WHERE version = 2") == digest
     assert run.number("SELECT max(attempt) FROM training_metric") == 1, "nothing was trained again"
-    # A checkpoint that was damaged later is refused.
-    weights = run.directory / "models" / "M_2" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-10])
-    refused(run.command("start", "--iterations", "2"), 2, "M_2", "not intact")
 
 
 def run_sql(run: Run, sql: str) -> None:
