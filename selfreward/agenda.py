@@ -20,6 +20,7 @@ from selfreward.stages.model import prepare_model
 from selfreward.stages.restore import intact
 from selfreward.stages.workplace import Workplace, checkpoint_path
 from selfreward.store import Store
+from selfreward.store.retention import retain
 from selfreward.types import CheckpointKind, CheckpointRow, RunRow, StageName, Status
 
 Step = Callable[[], Awaitable[None]]
@@ -96,6 +97,9 @@ class Agenda:
             self._store.runs.mark_iteration(place.iteration.id, status)
             raise
         self._event("iteration_done", f"{trained.name} is trained", place, digest=trained.digest)
+        done = await asyncio.to_thread(retain, self._store.database, place.root, self._run.id, self._settings)
+        if done:
+            self._event("retention", done.describe(), place)
 
     async def _evaluate(self, checkpoint: CheckpointRow) -> None:
         """Measure a checkpoint, in the iteration that is or will be its own."""

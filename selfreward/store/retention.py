@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,15 @@ class Retained:
     """Checkpoints that lost their files in this pass."""
     stuck: tuple[str, ...]
     """Paths of files that could not be removed; the next pass tries again."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.removed or self.stuck)
+
+    def describe(self) -> str:
+        """The same in a sentence."""
+        parts = {"the files of {} are removed": self.removed, "these could not be removed: {}": self.stuck}
+        return "; ".join(said.format(", ".join(names)) for said, names in parts.items() if names)
 
 
 def dispensable(stored: Sequence[Stored], needed: Collection[int], keep: int) -> list[Stored]:
@@ -129,8 +139,6 @@ def _clear(root: Path, path: str) -> bool:
     directory = root / path
     if ".." in directory.parts or not directory.is_relative_to(root):
         return False
-    if directory.is_symlink():
-        directory.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):
+        directory.unlink() if directory.is_symlink() else shutil.rmtree(directory)
     return not directory.exists()
