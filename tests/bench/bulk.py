@@ -66,7 +66,7 @@ CANDIDATES = """
 CANDIDATES_OF = """
     SELECT id, prompt_id, candidate_index, status FROM candidate WHERE iteration_id = :iteration ORDER BY id
 """
-SCORE = """CASE WHEN candidate.prompt_id % 10 = 0 THEN 3
+SCORE = """CASE WHEN candidate.prompt_id % 11 = 0 THEN 3
                 ELSE (candidate.prompt_id + 2 * candidate.candidate_index) % 6 END"""
 UNREADABLE = "(candidate.id + n.i) % 29 = 0"
 JUDGEMENTS = f"""
@@ -259,7 +259,7 @@ def _pair(connection: Connection, iteration: int, judge: int, candidates: Sequen
 
 def score_of(prompt: int, index: int) -> float:
     """What `SCORE` is in SQL."""
-    return 3.0 if prompt % 10 == 0 else float((prompt + 2 * index) % 6)
+    return 3.0 if prompt % 11 == 0 else float((prompt + 2 * index) % 6)
 
 
 def _metrics(iteration: int) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 
 from selfreward.config import Settings, load_settings
 from selfreward.stages.evaluate import look_up
+from selfreward.stages.pair import PAGE
 from selfreward.store import Store
 from selfreward.store.readonly import run_query
 from selfreward.store.schema import Candidate, Prompt
@@ -30,8 +31,6 @@ from tests.bench.figures import Figure, Options
 
 WANTED_QUERY_MS = 50
 WANTED_VERIFY_S = 60
-PAGE = 500
-"""Prompts that are decided at once."""
 RUNS = 7
 ON_POSTGRESQL = Size(iterations=4)
 SETTINGS = """
