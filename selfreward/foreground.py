@@ -88,7 +88,8 @@ def _summarise(directory: Path, settings: Settings, store: Store) -> None:
         f"  selfreward report{where}\n"
         f"  selfreward status{where}\n"
         f'  selfreward query{where} "select * from iteration_summary"\n'
-        f'  selfreward query{where} "select step, loss, margin, accuracy from training_curve where t = 1"\n'
+        f'  selfreward query{where} "select step, loss, margin, accuracy from training_curve where t = 1'
+        f" and run = '{settings.name}'\"\n"
         f"  selfreward start{where} --iterations {_next(store, settings)}   # one more iteration\n"
     )
 
