@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -254,15 +253,6 @@ def test_an_engine_that_dies_is_started_again(make_run: MakeRun) -> None:
     assert run.count("event WHERE kind = 'engine_failed'") == run.count("engine_session") - 1
 
 
-def test_an_engine_that_never_works_is_given_up(make_run: MakeRun) -> None:
-    run = make_run()
-    run.settings.write_text(run.settings.read_text().replace("latency = 0.0", "exit-at-start = 7"))
-    done = run.command("start", "--set", "daemon.engine_restarts=1")
-    assert done.returncode == 1
-    assert "ended with status 7" in done.stderr and "Traceback" not in done.stderr
-    assert run.count("engine_session") == 2
-
-
 def test_requests_that_fail_are_tried_again(make_run: MakeRun) -> None:
     run = make_run()
     run.settings.write_text(run.settings.read_text().replace("latency = 0.0", "fail-every = 7"))
@@ -346,13 +336,3 @@ def test_a_database_at_another_revision_is_refused(make_run: MakeRun) -> None:
     run_sql(run, "UPDATE alembic_version SET version_num = '0000'")
     refused(run.command("start"), 1, "at revision 0000")
     refused(run.command("status"), 1, "at revision 0000")
-
-
-def test_a_port_in_use_is_named(make_run: MakeRun) -> None:
-    run = make_run()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = run.command("start", "--set", f"engine.port={port}", "--set", "daemon.engine_restarts=0")
-    refused(done, 1, f"port {port}", "engine.port")
