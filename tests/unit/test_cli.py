@@ -183,7 +183,7 @@ def test_one_of_several_runs_is_not_guessed(tmp_path: Path, monkeypatch: pytest.
 
 
 COMMANDS = [
-    *("", "init", "start", "status", "pause", "resume", "stop", "query", "doctor", "db"),
+    *("", "init", "start", "status", "pause", "resume", "stop", "fork", "runs", "query", "doctor", "db"),
     *("seeds", "seeds import", "seeds list", "seeds show", "eval", "report", "export answers"),
 ]
 
