@@ -257,3 +257,49 @@ def test_a_first_model_that_cannot_be_had_again_is_told_with_what_to_do(run: Run
     change_a_byte(run, "M_1")
     start(run)
     assert_complete(run)
+
+
+# ---- forks share what they start from
+
+
+def fork(run: Run) -> None:
+    done = run.command("fork", "--from-iteration", "2", "--name", "side")
+    assert done.returncode == 0, done.stderr
+
+
+def used_in(run: Run, name: str) -> list[tuple[Any, ...]]:
+    return run.rows(
+        f"""SELECT checkpoint.name, checkpoint.digest, iteration.status FROM iteration
+            JOIN run ON run.id = iteration.run_id AND run.name = '{name}'
+            JOIN checkpoint ON checkpoint.id = iteration.checkpoint_id WHERE iteration.t = 2"""
+    )
+
+
+def test_a_fork_makes_what_it_starts_from_again_for_both(run: Run) -> None:
+    before = checkpoints(run)["M_2"]
+    fork(run)
+    sql(run, OTHER_TRAINING)
+    change_a_byte(run, "M_2")
+    start(run, "--run", "side")
+    [(name, digest, status)] = used_in(run, "side")
+    assert (name, status) == ("M_2", "done") and digest != before
+    assert used_in(run, "main") == [("M_2_lost", before, "running")]
+    start(run)
+    assert used_in(run, "main") == [("M_2", digest, "done")]
+    assert models(run) == ["M_1", "M_2", "M_2.damaged-1", "M_3"]
+    assert [path.name for path in (run.directory / "forks" / "side" / "models").iterdir()] == ["M_3"]
+
+
+def test_a_fork_leaves_it_alone_while_the_run_that_made_it_is_at_work(run: Run) -> None:
+    fork(run)
+    run.settings.write_text(run.settings.read_text().replace("latency = 0.0", "latency = 2.0"))
+    daemon = run.start("--iterations", "2")
+    begun = "SELECT count(*) FROM engine_session WHERE iteration_id = 2 AND ready_at IS NOT NULL"
+    ready = run.number(begun)
+    run.wait_for(lambda: run.number(begun) > ready, "the other daemon's engine")
+    change_a_byte(run, "M_2")
+    done = run.command("start", "--run", "side", "--iterations", "2")
+    assert done.returncode == 2 and "whose daemon is at work" in done.stderr, done.stderr
+    assert models(run) == ["M_1", "M_2"]
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
