@@ -47,7 +47,7 @@ ITERATION_SUMMARY = """
     JOIN run ON run.id = iteration.run_id
     JOIN checkpoint ON checkpoint.id = iteration.checkpoint_id
     LEFT JOIN checkpoint AS trained
-      ON trained.run_id = iteration.run_id AND trained.version = iteration.t + 1
+      ON trained.run_id = iteration.run_id AND trained.name = 'M_' || (iteration.t + 1)
     LEFT JOIN (
         SELECT
             candidate.iteration_id AS iteration_id,

@@ -1,6 +1,7 @@
 """A checkpoint that was lost keeps its row and all that refers to it, on both databases."""
 
 import pytest
+from sqlalchemy import text
 
 from selfreward.store import Store
 from selfreward.store.replacing import files_are_back, move_iteration, present_name, replace_checkpoint
@@ -26,6 +27,15 @@ def test_it_is_renamed_and_another_takes_its_name(filled: Filled) -> None:
         "M_2_lost_2",
         "M_2",
     ]
+
+
+def test_an_iteration_is_told_once_with_what_stands_for_the_lost_one(filled: Filled) -> None:
+    store = filled.store
+    trained = store.runs.finish_iteration(filled.iteration, CheckpointKind.DPO, "models/M_2", "old")
+    replace_checkpoint(store.database, trained, digest="new", parent_id=None, remains="models/M_2.damaged-1")
+    with store.database.read() as connection:
+        rows = connection.execute(text("SELECT t, trained FROM iteration_summary")).all()
+    assert [tuple(row) for row in rows] == [(1, "M_2")]
 
 
 @pytest.mark.parametrize(
