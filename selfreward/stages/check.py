@@ -16,7 +16,7 @@ from selfreward.types import (
     Suite,
 )
 
-PAGE = 500
+PAGE = 250
 LOUD = (GateState.WARN, GateState.ACCEPTED)
 
 

@@ -5,7 +5,7 @@ from selfreward.stages.judge import judge_of
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.types import PairOutcome, StageName, Status
 
-PAGE = 500
+PAGE = 250
 
 
 def run(place: Workplace) -> None:
