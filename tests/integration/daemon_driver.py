@@ -12,8 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.forked import Forked
+
 DEADLINE_S = 240.0
 POLL_S = 0.02
+MARK = "_SELFREWARD_TEST_RUN"
+"""Environment variable by which what a run has started is known. No setting: those begin with SELFREWARD_."""
 
 SETTINGS = """
 name = "main"
@@ -49,30 +53,33 @@ class Run:
         directory.mkdir(parents=True, exist_ok=True)
         self.settings = directory / "selfreward.toml"
         self.settings.write_text(SETTINGS.format(model=model, latency=latency))
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Forked] = []
 
     def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
+        process = self._begin(arguments, environ)
+        try:
+            out, err = process.communicate(timeout=DEADLINE_S)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(process.args, process.wait(), out, err)
+
+    def in_new_python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end as a user does, the imports included."""
+        argv = [sys.executable, "-m", "selfreward", *arguments, "--dir", str(self.directory)]
+        environ = {**os.environ, MARK: str(self.directory)}
         return subprocess.run(
-            self._argv(*arguments),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            env={**os.environ, **environ},
-            check=False,
+            argv, capture_output=True, text=True, timeout=DEADLINE_S, env=environ, check=False
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **environ: str) -> Forked:
         """Start a daemon and return at once."""
-        process = subprocess.Popen(
-            self._argv("start", *arguments),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.processes.append(process)
-        return process
+        self.processes.append(self._begin(("start", *arguments), environ))
+        return self.processes[-1]
+
+    def _begin(self, arguments: tuple[str, ...], environ: dict[str, str]) -> Forked:
+        mine = {MARK: str(self.directory), **environ}
+        return Forked([*arguments, "--dir", str(self.directory)], {**os.environ, **mine})
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """What a query finds; nothing while there is no schema yet."""
@@ -102,19 +109,11 @@ class Run:
             time.sleep(POLL_S)
 
     def descendants(self) -> list[str]:
-        """Command lines of living processes that name this directory or were started for it."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                environ = (entry / "environ").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if line and (str(self.directory) in line or f"SELFREWARD_TEST_RUN={self.directory}" in environ):
-                found.append(line)
-        return found
+        """Command lines of living processes that were started for this directory or name it."""
+        entries = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        found = [_described(entry, self.directory) for entry in entries if int(entry.name) != os.getpid()]
+        own = [f"daemon {process.pid}" for process in self.processes if process.poll() is None]
+        return [line for line in found if line] + own
 
     def wait_until_nobody_is_left(self) -> None:
         """Until no process of this run is alive."""
@@ -133,9 +132,14 @@ class Run:
     def close(self) -> None:
         """End what is still running."""
         for process in self.processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.kill()
 
-    def _argv(self, command: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "selfreward", command, *arguments, "--dir", str(self.directory)]
+
+def _described(entry: Path, directory: Path) -> str:
+    """The command line of a process of /proc if it belongs to a run's directory, else nothing."""
+    try:
+        line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        environ = (entry / "environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+    return line if f"{directory}/" in line or f"{MARK}={directory}\0" in environ else ""

@@ -1,7 +1,6 @@
-"""The daemon through its commands, on the fake engine and a tiny model that is really trained."""
+"""The daemon through its commands, on the fake engine and the fake trainer."""
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -42,7 +41,8 @@ TRAINED = {
     "stages done": ("SELECT count(*) FROM stage WHERE status = 'done'", 6),
 }
 NO_TRAINING = ("--set", "train.min_pairs=100")
-"""Ends a run when its pairs are drawn: a trainer takes ten seconds only to import its libraries."""
+"""Ends a run when its pairs are drawn."""
+SLOW_TRAINING = ("--set", "train.fake_args.step_seconds=0.5")
 
 
 def assert_holds(run: Run, invariants: dict[str, tuple[str, int]]) -> None:
@@ -56,8 +56,8 @@ def assert_complete(run: Run) -> None:
     run.wait_until_nobody_is_left()
 
 
-def finish(run: Run) -> None:
-    done = run.command("start")
+def finish(run: Run, *options: str) -> None:
+    done = run.command("start", *options)
     assert done.returncode == 0, done.stderr
     assert_complete(run)
 
@@ -71,7 +71,7 @@ def finish_generation(run: Run) -> None:
 
 def test_a_run_goes_from_m1_to_m2_and_can_be_read_with_sql(make_run: MakeRun) -> None:
     run = make_run(converted=False)
-    done = run.command("start")
+    done = run.in_new_python("start")
     assert done.returncode == 0, done.stderr
     assert "M_2" in done.stdout and "selfreward query" in done.stdout
     assert_complete(run)
@@ -118,16 +118,19 @@ def test_kill_minus_nine_loses_nothing_and_repeats_nothing(
     make_run: MakeRun, stage: str, condition: str
 ) -> None:
     run = make_run(latency=LATENCY_S)
-    daemon = run.start()
+    options = SLOW_TRAINING if stage == "train" else NO_TRAINING
+    daemon = run.start(*options)
     run.wait_for(lambda: run.number(condition) == 1, f"{stage} to be under way")
-    os.kill(daemon.pid, signal.SIGKILL)
-    daemon.wait()
+    daemon.kill()
     before = {
         table: run.rows(f"SELECT * FROM {table} ORDER BY id")
         for table in ("prompt", "candidate", "judgement")
     }
     run.wait_until_nobody_is_left()
-    (finish if stage == "train" else finish_generation)(run)
+    if stage == "train":
+        finish(run, *options)
+    else:
+        finish_generation(run)
     for table, rows in before.items():
         kept = run.rows(f"SELECT * FROM {table} ORDER BY id")[: len(rows)]
         assert kept == rows, f"rows of {table} that were committed stay as they were"
@@ -135,7 +138,7 @@ def test_kill_minus_nine_loses_nothing_and_repeats_nothing(
 
 def test_sigterm_drains_and_exits_zero(make_run: MakeRun) -> None:
     run = make_run(latency=LATENCY_S)
-    daemon = run.start()
+    daemon = run.start(*NO_TRAINING)
     run.wait_for(lambda: run.count("candidate") >= 4, "candidates")
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
@@ -151,9 +154,7 @@ def test_a_second_signal_leaves_at_once(make_run: MakeRun) -> None:
         lambda: run.number("SELECT count(*) FROM engine_session WHERE ready_at IS NOT NULL") == 1, "engine"
     )
     daemon.send_signal(signal.SIGINT)
-    assert daemon.stderr is not None
-    while "again to leave at once" not in daemon.stderr.readline():
-        pass
+    run.wait_for(lambda: "again to leave at once" in daemon.said()[1], "the first signal to be heard")
     daemon.send_signal(signal.SIGINT)
     assert daemon.wait(10) == 130
     run.wait_until_nobody_is_left()
