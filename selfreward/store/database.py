@@ -33,6 +33,7 @@ KEEPALIVE = {
 }
 PASSING = ("SQLITE_IOERR", "SQLITE_CANTOPEN")
 """What a network file system or a full disk may bring, and take away again."""
+DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 LEAST_FREE_BYTES = 2**20
 READ = {"selfreward_read": True}
 REBUILD = {"selfreward_rebuild": True}
@@ -237,9 +238,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def explain(error: DBAPIError, url: URL, waited_s: float) -> StoreError | None:
     """The database's complaint in terms of what to do about it; None when it is not about the database."""
+    where, cause = url.render_as_string(hide_password=True), str(error.orig)
+    if _name(error.orig).startswith(DAMAGED):
+        return StoreError(
+            f"the database {where} is damaged: {cause}",
+            "See how much with `selfreward verify`, and put a backup in its place.",
+        )
     if not (isinstance(error, OperationalError) or error.connection_invalidated):
         return None
-    where, cause = url.render_as_string(hide_password=True), str(error.orig)
     if _is_full(error.orig, cause, url):
         return DiskFull(
             f"no space left for the database {where}: {cause}",
