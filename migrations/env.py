@@ -6,6 +6,7 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import BigInteger, Connection
 
+from selfreward.crash import crash_point
 from selfreward.store.database import Database
 from selfreward.store.schema import CleanJson, CleanText, Table, UtcDateTime
 
@@ -31,6 +32,7 @@ def migrate(connection: Connection) -> None:
         compare_type=True,
         render_item=render_item,
         transactional_ddl=True,
+        on_version_apply=lambda **_: crash_point("migration:begun"),
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -14,7 +14,51 @@ from functools import cache
 
 VARIABLE = "SELFREWARD_CRASH_AT"
 
-POINTS = frozenset[str]()
+PUMPS = (
+    "self_instruct",
+    "sample",
+    "judge",
+    "answer_held_out",
+    "judge_held_out",
+    "compare",
+    "compare_independent",
+    "measure_baseline",
+)
+POINTS = frozenset(
+    {
+        *(f"{pump}:asked" for pump in PUMPS),  # its results are here, and are not stored
+        *(f"{pump}:stored" for pump in PUMPS),
+        "self_instruct:storing",  # in the transaction, just before its commit: this and the like
+        "sample:storing",
+        "judge:storing",
+        "answer_held_out:storing",
+        "judge_held_out:storing",
+        "compare:storing",
+        "write:storing",  # any write transaction at all
+        "pair:stored",
+        "check:stored",
+        "evaluate:stored",
+        "examples:stored",
+        "baseline:published",
+        "engine:starting",
+        "engine:ready",
+        "train:job_written",
+        "train:step",  # in the child: this and the next
+        "train:saved",
+        "model:assembled",  # in the child, a conversion's too: this and the next three
+        "model:summed",
+        "model:synced",
+        "model:renamed",
+        "train:published",
+        "train:recorded",
+        "retention:marked",
+        "lease:taken",
+        "lease:beat",
+        "migration:begun",
+        "migration:done",
+        "backup:copied",
+    }
+)
 """Every place there is, as stage:point."""
 
 _seen: Counter[str] = Counter()

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+from selfreward.crash import crash_point
 from selfreward.stages import evaluate, examples, making
 from selfreward.stages.held_out import JudgeReplies
 from selfreward.stages.making import BASELINE, BASELINE_KINDS, BOTH
@@ -36,8 +37,11 @@ async def run(place: Workplace) -> CheckpointRow:
     path = place.checkpoint_path("M_1")
     await _collect(place, "M_1")
     digest = await making.sft(place, stage, place.root / path, BOTH)
+    crash_point("train:published")
     place.store.runs.describe_stage(stage.id, f"M_1 {digest[:12]}")
-    return place.store.runs.finish_iteration(place.iteration, CheckpointKind.SFT, path, digest)
+    trained = place.store.runs.finish_iteration(place.iteration, CheckpointKind.SFT, path, digest)
+    crash_point("train:recorded")
+    return trained
 
 
 def judge_of(place: Workplace) -> int:
@@ -53,6 +57,7 @@ async def _baseline(place: Workplace) -> Workplace:
     if row is None:
         await _collect(place, BASELINE)
         digest = await making.sft(place, stage, place.root / path, BASELINE_KINDS)
+        crash_point("baseline:published")
         parent = place.checkpoint.id
         row = runs.add_checkpoint(place.run.id, 0, CheckpointKind.SFT, path, digest, parent, BASELINE)
     if stage.status is not Status.DONE:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from selfreward.crash import crash_point
 from selfreward.health import Evidence, Tally, check
 from selfreward.stages.judge import judge_of
 from selfreward.stages.workplace import Drained, Held, Workplace
@@ -37,6 +38,7 @@ def run(place: Workplace) -> None:
     found = [_applicable(place, result) for result in check(_evidence(place), place.settings.gates)]
     results = [_let_through(result, accepted) for result in found]
     store.gates.put(place.iteration.id, results)
+    crash_point("check:stored")
     for result in results:
         if result.state is GateState.WARN:
             _tell(place, result)

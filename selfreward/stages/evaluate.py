@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfreward.config import JudgeSettings
+from selfreward.crash import crash_point
 from selfreward.engines.base import Engine
 from selfreward.engines.endpoint import connect
 from selfreward.prompting import PromptTemplate, load_template
@@ -135,6 +136,7 @@ def measure(place: Workplace) -> None:
         return place.store.runs.finish_stage(stage.id, "measured already in the run that made it")
     rows = [*judge_rows(place, judge_settings(place)), *_assistant_rows(place)]
     place.store.evaluations.put(made_by, rows)
+    crash_point("evaluate:stored")
     detail = _describe(rows)
     place.store.runs.finish_stage(stage.id, detail)
     place.reporter.say(f"{place.checkpoint.name} is measured: {detail}")

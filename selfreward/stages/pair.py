@@ -1,5 +1,6 @@
 """Preference pairs are drawn from the scores: pure, so the same rows always give the same pairs."""
 
+from selfreward.crash import crash_point
 from selfreward.pairing import draw_pairs
 from selfreward.stages.judge import judge_of
 from selfreward.stages.workplace import Drained, Workplace
@@ -23,6 +24,7 @@ def run(place: Workplace) -> None:
         cursor, done = prompts[-1].id, done + len(prompts)
         decisions = draw_pairs(prompts, place.settings.pair)
         store.pairs.decide(place.iteration.id, judge, stage.id, decisions, cursor)
+        crash_point("pair:stored")
         place.reporter.progress(StageName.PAIR, done)
     detail = describe(store.pairs.outcomes(place.iteration.id))
     store.runs.finish_stage(stage.id, detail)

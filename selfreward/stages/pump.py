@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from selfreward.crash import crash_point
 from selfreward.engines.base import RequestFailed
 from selfreward.errors import StoreUnavailable
 from selfreward.stages.workplace import Drained, Workplace
@@ -156,6 +157,7 @@ class Pump(Generic[AnyItem, Result]):
                 results = await self._try(item)
             finally:
                 self._slots.release()
+            crash_point(f"{self._work.name}:asked")
             self._finished.append((item.id, results))
             self._arrived.set()
 
@@ -225,6 +227,7 @@ class Pump(Generic[AnyItem, Result]):
         except StoreUnavailable:
             self._gave_up = True
             raise
+        crash_point(f"{self._work.name}:stored")
         del self._finished[: len(batch)]
         self._in_flight -= keys
         self._done += added

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+from selfreward.crash import crash_point
 from selfreward.engines import serve
 from selfreward.engines.base import Engine, EngineStatistics, ServedEngine
 from selfreward.errors import EngineError, SelfRewardError, StoreError
@@ -29,9 +30,11 @@ async def engine_session(place: Workplace) -> AsyncIterator[tuple[Engine, int]]:
     runs, kind = place.store.runs, place.engine.type
     seed = secrets.randbelow(2**31)
     session = await asyncio.to_thread(runs.begin_session, place.iteration.id, place.checkpoint.id, kind, seed)
+    crash_point("engine:starting")
     place.reporter.say(f"starting the engine on {place.checkpoint.name}", engine=kind)
     async with served(place, place.model_path, seed) as engine:
         await asyncio.to_thread(runs.session_ready, session)
+        crash_point("engine:ready")
         place.reporter.say("the engine answers")
         try:
             yield engine, session

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from selfreward.crash import crash_point
 from selfreward.stages import making
 from selfreward.stages.workplace import Workplace
 from selfreward.training.checkpoint import collect_garbage
@@ -22,6 +23,9 @@ async def run(place: Workplace) -> CheckpointRow:
     await asyncio.to_thread(collect_garbage, output.parent)
     await asyncio.to_thread(collect, place.directory / "jobs", name)
     digest = await making.dpo(place, stage, output)
+    crash_point("train:published")
     store.runs.describe_stage(stage.id, f"{name} {digest[:12]}")
     place.reporter.end(StageName.TRAIN, f"{name} {digest[:12]}")
-    return store.runs.finish_iteration(place.iteration, CheckpointKind.DPO, path, digest)
+    trained = store.runs.finish_iteration(place.iteration, CheckpointKind.DPO, path, digest)
+    crash_point("train:recorded")
+    return trained

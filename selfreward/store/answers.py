@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from selfreward.crash import crash_point
 from selfreward.store.candidates import move_cursor
 from selfreward.store.database import Database
 from selfreward.store.lineage import seeds_of
@@ -79,6 +80,7 @@ class Answers:
         with self._database.write() as connection:
             insert_new(connection, Answer, rows)
             connection.execute(move_cursor(stage_id, cursor))
+            crash_point("answer_held_out:storing")
 
     def of(self, checkpoint_id: int, prompt_ids: Sequence[int] | None = None) -> list[AnswerRow]:
         """A checkpoint's answers, to these prompts or to all, in the order of the prompts."""
@@ -174,6 +176,7 @@ class Answers:
         with self._database.write() as connection:
             insert_new(connection, AnswerComparison, rows)
             connection.execute(move_cursor(stage_id, cursor))
+            crash_point("compare:storing")
 
     def comparison_count(self, judge_id: int, checkpoint_id: int) -> int:
         """Comparisons of a checkpoint's answers that a judge has made, one for each order."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
+from selfreward.crash import crash_point
 from selfreward.errors import BadInput, DiskFull, StoreError
 from selfreward.store.database import Database
 
@@ -33,6 +34,7 @@ def backup(database: Database, target: Path, *, force: bool = False) -> None:
         _copy(source, partial)
         _sync(partial)
         _remove_companions(target)  # of the one that is replaced: SQLite would apply them to the new one
+        crash_point("backup:copied")
         partial.replace(target)
         _sync(target.parent)
     except sqlite3.Error as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, update
 
+from selfreward.crash import crash_point
 from selfreward.store.database import Database
 from selfreward.store.rows import AnySelect, insert_new, insert_one, now
 from selfreward.store.schema import Candidate, ItemFailure, Judge, Judgement, Prompt, Stage
@@ -35,6 +36,7 @@ class Candidates:
         with self._database.write() as connection:
             insert_new(connection, Candidate, rows)
             connection.execute(move_cursor(stage_id, cursor))
+            crash_point("sample:storing")
 
     def add_judgements(
         self,
@@ -49,6 +51,7 @@ class Candidates:
         with self._database.write() as connection:
             insert_new(connection, Judgement, rows)
             connection.execute(move_cursor(stage_id, cursor))
+            crash_point("judge:storing")
 
     def judge(
         self,

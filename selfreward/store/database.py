@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, selec
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
+from selfreward.crash import crash_point
 from selfreward.errors import BadInput, DiskFull, LeaseLost, StoreError, StoreUnavailable
 from selfreward.store.patience import Patience, Tell
 from selfreward.store.schema import Lease
@@ -90,6 +91,7 @@ class Database:
         """
         with self._transaction(writing=True) as connection:
             yield connection
+            crash_point("write:storing")
 
     @contextmanager
     def _transaction(self, *, writing: bool) -> Iterator[Connection]:

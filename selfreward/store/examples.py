@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
+from selfreward.crash import crash_point
 from selfreward.store.database import Database
 from selfreward.store.rows import insert_new, now
 from selfreward.store.schema import SftExample
@@ -22,6 +23,7 @@ class Examples:
         rows = [_example_row(iteration_id, example) for example in examples]
         with self._database.write() as connection:
             insert_new(connection, SftExample, rows)
+        crash_point("examples:stored")
 
     def drop(self, example_ids: Sequence[int], reason: DropReason) -> None:
         """Mark examples as not trained on."""

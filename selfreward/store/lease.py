@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, literal, select, update
 
+from selfreward.crash import crash_point
 from selfreward.errors import Busy
 from selfreward.store.database import Database
 from selfreward.store.rows import AnyRow, insert_new, now
@@ -85,11 +86,13 @@ class Leases:
             taken = update(Lease).where(Lease.run_id == run_id).values(fence=fence, released_at=None)
             connection.execute(taken.values(**_identity(owner), **self._sign_of_life()))
         self._database.fence = (run_id, fence)
+        crash_point("lease:taken")
         return fence
 
     def heartbeat(self) -> None:
         """A sign of life. Raises LeaseLost when the run belongs to someone else by now."""
         self._update(**self._sign_of_life())
+        crash_point("lease:beat")
 
     def release(self) -> None:
         """Give the run back."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
+from selfreward.crash import crash_point
 from selfreward.errors import StoreError
 from selfreward.resources import shipped_dir
 from selfreward.store.database import Database
@@ -40,6 +41,7 @@ def upgrade(database: Database) -> None:
         Path(str(database.url.database)).parent.mkdir(parents=True, exist_ok=True)
     with database.migrate() as connection:
         command.upgrade(_config(connection), "head")
+        crash_point("migration:done")
 
 
 def require_head(database: Database, command_hint: str = "selfreward db upgrade") -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
+from selfreward.crash import crash_point
 from selfreward.store.database import Database
 from selfreward.store.lineage import data_iterations, lineage, seeds_of
 from selfreward.store.rows import AnyRow, AnySelect, insert_new, insert_one, now
@@ -140,6 +141,7 @@ class Prompts:
                 .where(Stage.id == stage_id, Stage.cursor < prompt.draw)
                 .values(cursor=prompt.draw)
             )
+            crash_point("self_instruct:storing")
         return key
 
     def short_of_candidates(self, iteration_id: int, wanted: int, after: int, limit: int) -> list[PromptRow]:

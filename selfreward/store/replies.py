@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from selfreward.crash import crash_point
 from selfreward.store.candidates import expectation, move_cursor
 from selfreward.store.database import Database
 from selfreward.store.lineage import seeds_of
@@ -136,6 +137,7 @@ class Replies:
         with self._database.write() as connection:
             insert_new(connection, ReplyJudgement, rows)
             connection.execute(move_cursor(stage_id, cursor))
+            crash_point("judge_held_out:storing")
 
     def count(self, prompt_ids: Sequence[int]) -> int:
         """Replies of these seeds, canaries too."""

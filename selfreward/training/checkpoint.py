@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from selfreward.crash import crash_point
 from selfreward.errors import TrainingError
 from selfreward.training import manifest
 from selfreward.training.manifest import MANIFEST, FileEntry, Manifest, write_durably
@@ -50,10 +51,13 @@ def write_manifest(directory: Path, made_from: Sequence[str] = ()) -> str:
     `made_from` are digests of `origin.digest`. Raises TrainingError where there are pickled weights or
     no safetensors at all.
     """
+    crash_point("model:assembled")
     problems = _format_problems(manifest.listing(directory))
     if problems:
         raise TrainingError(f"{directory} cannot become a checkpoint: {'; '.join(problems)}")
-    return manifest.write(directory, made_from).digest
+    digest = manifest.write(directory, made_from).digest
+    crash_point("model:summed")
+    return digest
 
 
 def verify(directory: Path, deep: bool = False) -> list[str]:
@@ -116,6 +120,7 @@ def publish(temporary: Path, final: Path) -> None:
         return
     shutil.rmtree(final, ignore_errors=True)
     manifest.rename_durably(temporary, final)
+    crash_point("model:renamed")
 
 
 def collect_garbage(models_dir: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.children import Child, spawn
+from selfreward.crash import crash_point
 from selfreward.errors import SelfRewardError, TrainingError
 from selfreward.training.checkpoint import adoptable, collect_garbage
 from selfreward.training.events import EVENTS_FILE, EventReader
@@ -43,6 +44,7 @@ async def run_job(job: AnyJob, job_dir: Path, on_event: OnEvent, stop: asyncio.E
     set. However this is left, no process of the job is left running.
     """
     job_path = write_job(job, job_dir)
+    crash_point("train:job_written")
     events_path = job_dir / EVENTS_FILE
     events_path.unlink(missing_ok=True)  # of an earlier attempt
     child = spawn([sys.executable, "-m", "selfreward.training.worker", str(job_path)], job_dir / LOG_FILE)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from selfreward.crash import crash_point
+
 MANIFEST = "manifest.json"
 
 
@@ -92,6 +94,7 @@ def rename_durably(directory: Path, final: Path) -> None:
     for path in directory.rglob("*"):
         _sync(path)
     _sync(directory)
+    crash_point("model:synced")
     directory.rename(final)
     _sync(final.parent)
 
