@@ -264,6 +264,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A server of scripted replies, for tests.")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one and prints it")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fixed-replies", action="store_true", help="the same replies for every seed")
     parser.add_argument("--served-model-name", default="fake")
     parser.add_argument("--max-model-len", type=int, default=8192, help="words of prompt and reply together")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that every request takes")
@@ -281,7 +282,10 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--exit-at-start", type=int, default=0, help="exit at once with this status")
     parser.add_argument("--start-delay", type=float, default=0.0, help="seconds before it listens")
     parser.add_argument("--detach", action="store_true", help="start a child in a session of its own")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.fixed_replies:
+        options.seed = 0
+    return options
 
 
 def main() -> None:
