@@ -62,7 +62,6 @@ def fork(run: Run, name: str, *arguments: str, t: int = 1) -> None:
     assert made.returncode == 0, made.stderr
     done = run.command("start", "--run", name)
     assert done.returncode == 0, done.stderr
-    run.wait_until_nobody_is_left()
 
 
 def everything(run: Run) -> dict[str, Counter[tuple[Any, ...]]]:
@@ -91,6 +90,7 @@ def test_reused_judgements_are_trained_on_without_asking_the_engine(run: Run) ->
     before, counts = everything(run), made(run)
     files = {path: path.stat().st_mtime_ns for path in (run.directory / "models").rglob("*")}
     fork(run, "beta05", "--set", "train.beta=0.5", "--reuse", "judgements", *UNMEASURED)
+    run.wait_until_nobody_is_left()
     assert made(run) == counts, "nothing was asked, not even an engine started"
     assert_kept(before, run)
     assert {path: path.stat().st_mtime_ns for path in (run.directory / "models").rglob("*")} == files
@@ -121,7 +121,7 @@ def test_reused_candidates_are_judged_by_the_forks_judge(run: Run) -> None:
         "engine_session": counts["engine_session"] + 1,
     }
     assert_kept(before, run)
-    templates = "SELECT template FROM judge WHERE type = 'rubric' ORDER BY id"
+    templates = "SELECT template FROM judge WHERE type = 'rubric' AND checkpoint_id = 1 ORDER BY id"
     assert run.rows(templates) == [("judge_rubric.jinja",), ("../../kind.jinja",)]
     judged = run.json("select run, judgements, mean_score from iteration_summary order by run")
     assert [row["judgements"] for row in judged] == [JUDGEMENTS, JUDGEMENTS]
@@ -204,22 +204,23 @@ def test_resume_from_an_iteration_keeps_the_old_line(run: Run) -> None:
 
 def test_resume_starts_a_daemon_where_none_runs_and_asks_the_one_that_does(run: Run) -> None:
     change(run.settings, {"latency = 0.0": "latency = 1.0", "iterations = 1": "iterations = 2"})
-    run.processes.append(daemon := run.start("--run", "main"))
+    daemon = run.start("--run", "main")
     run.wait_for(
         lambda: run.number("SELECT count(*) FROM iteration WHERE status = 'running'") == 1, "a start"
     )
     assert run.command("pause").returncode == 0
     run.wait_for(lambda: run.number("SELECT count(*) FROM event WHERE kind = 'paused'") == 1, "the rest")
+    # A fork has a lease of its own, and may not reuse what is not done.
+    short = ("--set", "iterations=1", *UNMEASURED)
+    fork(run, "beside", "--set", "train.beta=0.5", "--reuse", "judgements", *short)
+    refused = run.command("fork", "--from-iteration", "2", "--name", "early", "--reuse", "judgements")
+    assert refused.returncode == 2 and "not done there" in refused.stderr
+    told = {row["name"]: row["running"] for row in json.loads(run.command("runs", "--json").stdout)}
+    assert told == {"main": True, "beside": False}
     asked = run.command("resume")
     assert asked.returncode == 0 and "asked" in asked.stdout
     run.wait_for(lambda: run.number("SELECT count(*) FROM event WHERE kind = 'resumed'") == 1, "going on")
-    # Meanwhile a fork has a lease of its own, and may not reuse what is not done.
-    fork(run, "beside", "--set", "train.beta=0.5", "--reuse", "judgements", *UNMEASURED)
-    refused = run.command("fork", "--from-iteration", "2", "--name", "early", "--reuse", "prompts")
-    assert refused.returncode == 2 and "not done there" in refused.stderr
     assert daemon.poll() is None, "it was not disturbed"
-    told = {row["name"]: row["running"] for row in json.loads(run.command("runs", "--json").stdout)}
-    assert told == {"main": True, "beside": False}
     assert run.command("stop").returncode == 0
     assert daemon.wait(60) == 0
     change(run.settings, {"latency = 1.0": "latency = 0.0"})
