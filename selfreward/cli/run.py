@@ -38,6 +38,10 @@ def init(
         str | None,
         typer.Option(help="M_1: a directory, org/name, pkg:package/file.gguf, or `demo`."),
     ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="sqlite:///file.db or postgresql+psycopg://user@host/name."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a settings file that is there.")] = False,
 ) -> None:
     """Write a commented settings file.
@@ -47,8 +51,11 @@ def init(
         selfreward init --preset demo
 
         selfreward init runs/llama --preset paper --model meta-llama/Llama-3.2-1B-Instruct
+
+        selfreward init shared --preset demo --database postgresql+psycopg://me@db.example/selfreward
     """
     from selfreward.config import SETTINGS_FILE, load_preset, render_settings
+    from selfreward.store.database import resolve_url
 
     values = {} if preset == "default" else load_preset(preset)
     if model is not None:
@@ -58,6 +65,9 @@ def init(
             f"preset {preset!r} names no model",
             "Say which: --model DIRECTORY, --model org/name, or --model demo for the small one.",
         )
+    if database is not None:
+        resolve_url(database, directory)  # its complaints come before anything is written
+        values["database"] = {"url": database}
     path = directory / SETTINGS_FILE
     if path.exists() and not force:
         raise BadInput(f"{path} is there already", "Edit it, or replace it with --force.")

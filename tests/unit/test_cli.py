@@ -216,3 +216,12 @@ def test_values_of_every_kind_can_be_printed(capsys: pytest.CaptureFixture[str])
     [found] = json.loads(capsys.readouterr().out)
     assert found == {"n": None, "f": 1.23456789, "s": "a\tb\x00\u202e", "b": "ff", "t": True}
     assert printable("\x1b[31m\u202e") == "\\x1b[31m\\x202e"
+
+
+def test_a_run_is_made_on_another_database(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://me@db.example/selfreward"
+    done = selfreward("init", str(tmp_path / "run"), "--preset", "demo", "--database", url)
+    assert done.returncode == 0
+    assert f'url = "{url}"' in (tmp_path / "run" / "selfreward.toml").read_text()
+    refused = selfreward("init", str(tmp_path / "other"), "--preset", "demo", "--database", "mysql://me@db/x")
+    assert refused.returncode == 2 and not (tmp_path / "other").exists()
