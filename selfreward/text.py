@@ -4,7 +4,7 @@ Models write any code point there is, and no database takes them all: PostgreSQL
 functions stop at it, and a lone surrogate has no UTF-8. So the columns of the schema put every text
 through `clean` on its way in, which marks what it replaces. The original comes back with `restore`, for
 whoever wants to see what was really said. Nothing that goes back to a model is restored: a control
-character never helps one, and a lone surrogate could not be sent.
+character never helps one, and no tokeniser takes a lone surrogate.
 """
 
 import hashlib

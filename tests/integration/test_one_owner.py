@@ -2,8 +2,8 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
+from subprocess import CompletedProcess
 from typing import Any
 
 import psutil
@@ -13,6 +13,7 @@ from sqlalchemy import text
 from selfreward.errors import StoreUnavailable
 from selfreward.store import Store
 from selfreward.types import LeaseRow
+from tests.forked import Forked
 from tests.integration.conftest import MakeRun
 from tests.integration.daemon_driver import Run
 
@@ -31,11 +32,11 @@ class Contested:
         self.store = Store(url, run.directory)
         self.store.database.be_patient(0, lambda _: None)
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self) -> Forked:
         """A daemon in the background."""
         return self.run.start(*self._options)
 
-    def start_and_wait(self) -> subprocess.CompletedProcess[str]:
+    def start_and_wait(self) -> CompletedProcess[str]:
         """A daemon until it has ended."""
         return self.run.command("start", *self._options)
 
@@ -54,7 +55,7 @@ class Contested:
         run = self.store.runs.find("main")
         return None if run is None else self.store.leases.find(run.id)
 
-    def owned_by(self, daemon: subprocess.Popen[str]) -> bool:
+    def owned_by(self, daemon: Forked) -> bool:
         lease = self.lease()
         return lease is not None and not lease.released and lease.owner.endswith(f":{daemon.pid}")
 
@@ -66,7 +67,7 @@ class Contested:
     def answers_of(self, session: int) -> int:
         return self.number(f"SELECT count(*) FROM candidate WHERE session_id = {session}")
 
-    def stall(self, daemon: subprocess.Popen[str]) -> None:
+    def stall(self, daemon: Forked) -> None:
         """Stop a daemon while it is not in the middle of a transaction: there it would keep the lock."""
         while True:
             daemon.send_signal(signal.SIGSTOP)
@@ -93,7 +94,7 @@ def contest(make_run: MakeRun, database_url: str) -> Iterator[Contest]:
         contested.store.close()
 
 
-def children_of(daemon: subprocess.Popen[str]) -> list[psutil.Process]:
+def children_of(daemon: Forked) -> list[psutil.Process]:
     found = psutil.Process(daemon.pid).children(recursive=True)
     assert found, "it has an engine"
     return found
