@@ -157,12 +157,16 @@ def _judgements_of(iteration_id: int, judge_id: int, *figures: ColumnElement[Any
 
 
 def short_of_judgements(iteration_id: int, judge_id: int, wanted: int, after: int, limit: int) -> AnySelect:
-    """The work query of the judge stage: pages by key over ix_candidate_work."""
-    have = (
-        select(func.count())
-        .select_from(Judgement)
+    """The work query of the judge stage: pages by key over ix_candidate_work.
+
+    A resume passes over what was judged after the cursor: looking for the last of the judgements takes
+    PostgreSQL little more than half the time of counting them.
+    """
+    last_wanted = (
+        select(Judgement.sample)
         .where(Judgement.candidate_id == Candidate.id, Judgement.judge_id == judge_id)
-        .scalar_subquery()
+        .limit(1)
+        .offset(wanted - 1)
     )
     return (
         select(Candidate.id, Candidate.prompt_id, Candidate.text, Prompt.text.label("prompt_text"))
@@ -171,7 +175,7 @@ def short_of_judgements(iteration_id: int, judge_id: int, wanted: int, after: in
             Candidate.iteration_id == iteration_id,
             Candidate.id > after,
             Candidate.status.in_(JUDGEABLE),
-            have < wanted,
+            ~last_wanted.exists(),
         )
         .order_by(Candidate.id)
         .limit(limit)

@@ -112,6 +112,11 @@ class Size:
     candidates: int = 4
     judgements: int = 3
 
+    @property
+    def written(self) -> int:
+        """Prompts of an iteration, the rejected ones too."""
+        return self.prompts * REJECTED_OF // (REJECTED_OF - 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class InProgress:
@@ -188,8 +193,7 @@ class Bulk:
 
     def _prompts(self, iteration: int) -> Iterator[dict[str, Any]]:
         """Accepted prompts, and a rejected one after every few of them."""
-        written = self._size.prompts * REJECTED_OF // (REJECTED_OF - 1)
-        for draw in range(1, written + 1):
+        for draw in range(1, self._size.written + 1):
             kept = draw % REJECTED_OF != 0
             instruction = self._instruction()
             yield {

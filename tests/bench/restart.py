@@ -23,11 +23,16 @@ from tests.bench.figures import Figure
 WANTED_S = 2.0
 LOOK_EVERY_S = 0.005
 LONGEST_S = 120
-REOPENED = """
-    UPDATE stage SET status = CASE name WHEN 'self_instruct' THEN 'running' ELSE 'done' END
-    WHERE iteration_id = (SELECT max(iteration_id) FROM stage)
-      AND name IN ('self_instruct', 'sample', 'judge')
-"""
+# Without its rejected prompts an iteration has attempts left, and wants more prompts than it has.
+REOPENED = (
+    "CREATE TEMP TABLE latest AS SELECT max(iteration_id) AS id FROM stage",
+    """DELETE FROM prompt_demonstration WHERE prompt_id IN (
+        SELECT prompt.id FROM prompt JOIN latest ON latest.id = prompt.iteration_id
+        WHERE prompt.status = 'rejected')""",
+    "DELETE FROM prompt WHERE iteration_id = (SELECT id FROM latest) AND status = 'rejected'",
+    """UPDATE stage SET status = CASE name WHEN 'self_instruct' THEN 'running' ELSE 'done' END
+        WHERE iteration_id = (SELECT id FROM latest) AND name IN ('self_instruct', 'sample', 'judge')""",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,8 @@ def figures(directory: Path) -> Iterator[Figure]:
     judging = _start(directory, "SELECT max(id) FROM judgement")
     yield _figure("start in the middle of judging: engine ready to first request", judging)
     with closing(sqlite3.connect(directory / "selfreward.db", timeout=30)) as connection, connection:
-        connection.execute(REOPENED)
+        for statement in REOPENED:
+            connection.execute(statement)
     writing = _start(directory, "SELECT max(id) FROM prompt")
     yield _figure("start in the middle of writing: engine ready to first request", writing)
     decided = writing.first_row - writing.first_request

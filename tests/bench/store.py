@@ -44,12 +44,12 @@ latency = 0.05
 type = "fake"
 [self_instruct]
 target = {target}
-max_attempts = 1_000_000
+max_attempts = {attempts}
 [database]
 url = "{url}"
 """
 MORE = 100
-"""Prompts that the writing stage would still like to have: it is done until the benchmark reopens it."""
+"""Prompts that the writing stage did without, for its attempts had run out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def _on_postgresql(size: Size) -> Iterator[Figure]:
 
 def write_settings(directory: Path, url: str, size: Size) -> Settings:
     """The settings file of the run, and what it says."""
-    text = SETTINGS.format(target=size.prompts + MORE, url=url)
+    text = SETTINGS.format(target=size.prompts + MORE, attempts=size.written, url=url)
     (directory / "selfreward.toml").write_text(text, encoding="utf-8")
     return load_settings(directory)
 
