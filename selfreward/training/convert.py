@@ -21,6 +21,7 @@ from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed, require_space
 from selfreward.training.jobs import ConvertJob
 from selfreward.training.machine import describe_machine
+from selfreward.training.origin import of_source
 from selfreward.training.sources import ModelSource, parse_model_source
 
 __all__ = ["ModelSource", "convert", "parse_model_source"]
@@ -67,7 +68,7 @@ def convert(job: ConvertJob, events: EventWriter) -> str:
     MAKE[source.kind](source, temporary)
     _check_loadable(temporary, job.source)
     _ensure_chat_template(temporary, events)
-    digest = checkpoint.write_manifest(temporary)
+    digest = checkpoint.write_manifest(temporary, [of_source(job.source)])
     checkpoint.publish(temporary, job.output)
     return digest
 

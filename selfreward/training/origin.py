@@ -34,6 +34,11 @@ def digest(model: str, rows: Iterable[Mapping[str, Any]], settings: TrainerSetti
     return found.hexdigest()
 
 
+def of_source(text: str) -> str:
+    """sha256 that stands for what `model = "…"` names."""
+    return hashlib.sha256(f"model\0{text.strip()}".encode()).hexdigest()
+
+
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file."""
     with path.open(encoding="utf-8") as file:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from selfreward.training.checkpoint import verify
+from selfreward.training.checkpoint import adoptable, verify, write_manifest
+from selfreward.training.origin import of_source
 from tests.integration.conftest import MakeRun
 from tests.integration.daemon_driver import Run
 
@@ -130,7 +131,7 @@ def assert_complete(run: Run) -> None:
         assert run.number(judged) == JUDGEMENTS
     for path, digest in run.rows("SELECT path, digest FROM checkpoint WHERE removed_at IS NULL"):
         assert verify(run.directory / path, deep=True) == []
-        assert json.loads((run.directory / path / "manifest.json").read_text())["digest"] == digest
+        assert read_manifest_digest(run.directory / path) == digest
 
 
 def generated(run: Run) -> list[tuple[Any, ...]]:
@@ -257,6 +258,22 @@ def test_a_first_model_that_cannot_be_had_again_is_told_with_what_to_do(run: Run
     change_a_byte(run, "M_1")
     start(run)
     assert_complete(run)
+
+
+def test_what_an_earlier_start_prepared_from_another_source_is_not_taken(
+    make_run: MakeRun, converted_model: Path
+) -> None:
+    run = make_run()
+    (run.directory / "models" / "M_1" / "config.json").write_text("{}")
+    write_manifest(run.directory / "models" / "M_1", [of_source("elsewhere")])
+    done = run.command("start", "--set", "train.min_pairs=100")
+    assert "preparing M_1" in done.stderr and "too few to train on" in done.stderr
+    assert adoptable(run.directory / "models" / "M_1") is not None
+    assert checkpoints(run) == {"M_1": read_manifest_digest(converted_model)}
+
+
+def read_manifest_digest(directory: Path) -> str:
+    return str(json.loads((directory / "manifest.json").read_text())["digest"])
 
 
 # ---- forks share what they start from
