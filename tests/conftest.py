@@ -67,7 +67,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'selfreward.db'}"
-    return _new_database(request.getfixturevalue("postgres_uri"), "template1")
+    return new_database(request.getfixturevalue("postgres_uri"), "template1")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -77,7 +77,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "selfreward.db")
         return f"sqlite:///{tmp_path / 'selfreward.db'}"
     template = request.getfixturevalue("postgres_template")
-    return _new_database(request.getfixturevalue("postgres_uri"), template)
+    return new_database(request.getfixturevalue("postgres_uri"), template)
 
 
 @pytest.fixture
@@ -94,7 +94,8 @@ def _migrate(url: str) -> None:
     fresh.close()
 
 
-def _new_database(uri: str, template: str) -> str:
+def new_database(uri: str, template: str) -> str:
+    """The URL of a new database, a copy of another."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
