@@ -37,9 +37,7 @@ class Evaluations:
 
     def measured(self, run_id: int, checkpoint: str) -> bool:
         """Whether there are figures of a checkpoint that this very run made."""
-        query = select(Evaluation.id).where(
-            Evaluation.run_id == run_id, Evaluation.checkpoint == checkpoint
-        )
+        query = select(Evaluation.id).where(Evaluation.run_id == run_id, Evaluation.checkpoint == checkpoint)
         with self._database.read() as connection:
             return connection.execute(query.limit(1)).first() is not None
 

@@ -191,7 +191,8 @@ def test_killed_while_it_measures_it_goes_on_where_it_was(make_run: MakeRun) -> 
     some = f"SELECT count(*) BETWEEN 2 AND {REPLIES - 2} FROM reply_judgement"
     kept = killed_when(run, some, "--set", "engine.concurrency=2")
     run.settings.write_text(run.settings.read_text().replace("latency = 0.5", "latency = 0.0"))
-    done = run.command("start", "--set", "bootstrap.max_ift=0", "--set", "bootstrap.max_eft=0")
+    nothing = ("--set", "bootstrap.max_ift=0", "--set", "bootstrap.max_eft=0")
+    done = run.command("start", "--accept-changed-settings", *nothing)
     assert done.returncode == 1 and "no example to train on" in done.stderr, done.stderr
     for table, rows in kept.items():
         assert run.rows(f"SELECT * FROM {table} ORDER BY id")[: len(rows)] == rows
@@ -203,9 +204,12 @@ def test_killed_while_it_measures_it_goes_on_where_it_was(make_run: MakeRun) -> 
 
 def test_killed_while_m1_is_trained_it_goes_on_where_it_was(make_run: MakeRun) -> None:
     run = bootstrapped(make_run, "seeds")
-    options = ("--set", "evaluation.enabled=false", "--set", "bootstrap.justification=word")
+    options = (
+        *("--set", "evaluation.enabled=false", "--set", "bootstrap.justification=word"),
+        *("--set", "train.min_pairs=100"),
+    )
     kept = killed_when(run, "SELECT count(*) >= 1 FROM training_metric", *options)
-    done = run.command("start", "--set", "train.min_pairs=100", *options)
+    done = run.command("start", *options)
     assert "too few to train on" in done.stderr, done.stderr
     assert run.rows("SELECT * FROM sft_example ORDER BY id") == kept["sft_example"]
     taught = run.rows("SELECT completion, score FROM sft_example WHERE kind = 'eft' AND kept")
