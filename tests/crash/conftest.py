@@ -1,0 +1,140 @@
+"""Fixtures of the crash tests, shared by the processes that run them, and the table in which they end."""
+
+import fcntl
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import new_database
+from tests.crash.harness import Case, Outcome, Trial, undisturbed
+from tests.crash.rows import Content
+from tests.crash.scenarios import SCENARIOS, make_model, prepare
+
+TOLD = "crash"
+"""Name of the property by which a test hands its outcome to the table."""
+COLUMNS = ("point", "signal", "database", "tries", "survived", "rows lost", "duplicates", "processes left")
+
+NewTrial = Callable[[Case, str], Trial]
+
+
+class Workshop:
+    """What all processes of a test session use and one of them makes."""
+
+    def __init__(self, directory: Path, sqlite_template: Path) -> None:
+        self._directory, self._template = directory, sqlite_template
+        directory.mkdir(exist_ok=True)
+
+    def model(self) -> Path:
+        """A checkpoint."""
+        return self._once("model", make_model)
+
+    def undisturbed(self, name: str) -> Content:
+        """What a scenario comes to on SQLite."""
+        found = self._once(f"{name.replace(' ', '_')}.json", lambda path: self._run(name, path))
+        content: Content = json.loads(found.read_text())
+        return {name: [tuple(row) for row in rows] for name, rows in content.items()}
+
+    def database(self, directory: Path, from_nothing: bool) -> str:
+        """The URL of an SQLite database in `directory`: at the head revision, or not there at all."""
+        directory.mkdir(parents=True, exist_ok=True)
+        if not from_nothing:
+            shutil.copy(self._template, directory / "selfreward.db")
+        return "sqlite:///selfreward.db"
+
+    def _run(self, name: str, path: Path) -> None:
+        directory, scenario = path.with_suffix(""), SCENARIOS[name]
+        url = self.database(directory, scenario.from_nothing)
+        run = prepare(scenario, directory, self.model_of(name), url)
+        path.write_text(json.dumps(undisturbed(name, run, url)))
+
+    def model_of(self, name: str) -> Path:
+        """The model that a scenario starts from: a real one where it is converted."""
+        if not SCENARIOS[name].converts:
+            return self.model()
+        from tests.tiny_model import make_tiny_model
+
+        return self._once("tiny", make_tiny_model)
+
+    def _once(self, name: str, make: Callable[[Path], Any]) -> Path:
+        path = self._directory / name
+        with (self._directory / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                make(path)
+        return path
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory, worker_id: str, sqlite_template: Path) -> Workshop:
+    """One for all processes of this test session."""
+    base = tmp_path_factory.getbasetemp()
+    return Workshop((base if worker_id == "master" else base.parent) / "workshop", sqlite_template)
+
+
+@pytest.fixture
+def new_trial(request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path) -> Any:
+    """Makes the run of a case on a kind of database; its outcome goes to the table, however the test ends."""
+    trials: list[Trial] = []
+
+    def make(case: Case, database: str) -> Trial:
+        scenario, directory = SCENARIOS[case.scenario], tmp_path / "run"
+        if database == "sqlite":
+            url = workshop.database(directory, scenario.from_nothing)
+        else:
+            uri = request.getfixturevalue("postgres_uri")
+            template = "template1" if scenario.from_nothing else request.getfixturevalue("postgres_template")
+            url = new_database(uri, template)
+        run = prepare(scenario, directory, workshop.model_of(case.scenario), url)
+        trials.append(Trial(case, run, url))
+        return trials[-1]
+
+    yield make
+    for trial in trials:
+        trial.run.close()
+        request.node.user_properties.append((TOLD, trial.outcome.as_json()))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table: for each place and database how often it was tried, and what came of it."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    told = [
+        Outcome(**value)
+        for report in reports
+        if getattr(report, "when", "") == "teardown"
+        for name, value in getattr(report, "user_properties", ())
+        if name == TOLD
+    ]
+    if not told:
+        return
+    terminalreporter.section("crash points")
+    for line in _table(told):
+        terminalreporter.write_line(line)
+
+
+def _table(told: list[Outcome]) -> list[str]:
+    groups: dict[tuple[str, str, str], list[Outcome]] = defaultdict(list)
+    for outcome in told:
+        groups[outcome.point, outcome.signal, outcome.database].append(outcome)
+    lines = [[*key, *map(str, _sums(group))] for key, group in sorted(groups.items())]
+    lines.append(["all", "", "", *map(str, _sums(told))])
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *lines, strict=True)]
+    shown = [COLUMNS, ["-" * width for width in widths], *lines]
+    return [
+        "  ".join(cell.ljust(width) if place < 3 else cell.rjust(width) for place, (cell, width) in cells)
+        for cells in (list(enumerate(zip(line, widths, strict=True))) for line in shown)
+    ]
+
+
+def _sums(group: list[Outcome]) -> tuple[int, ...]:
+    return (
+        len(group),
+        sum(outcome.survived for outcome in group),
+        sum(outcome.rows_lost for outcome in group),
+        sum(outcome.duplicates for outcome in group),
+        sum(outcome.processes_left for outcome in group),
+    )
