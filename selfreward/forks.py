@@ -67,6 +67,7 @@ def make_fork(
     checkpoint = _checkpoint(store, parent, t)
     before, after = load_settings(directory), load_settings(directory, overrides)
     _check_fixed(parent, checkpoint, changes(before.model_dump(mode="json"), after))
+    store.forks.require(parent, checkpoint, reuse)
     if reuse is not None:
         _check_reuse(store, parent, directory, t, after, reuse)
     target = fork_directory(root_of(directory), name)
@@ -97,18 +98,13 @@ def _check_name(store: Store, name: str) -> None:
 
 
 def _checkpoint(store: Store, parent: RunRow, t: int) -> CheckpointRow:
-    """M_t of the parent's history, with its files."""
+    """M_t of the parent's history."""
     checkpoint = store.runs.checkpoint(parent.id, t)
     if checkpoint is None:
         own = [row for row in store.runs.checkpoints(parent.id) if row.name == f"M_{row.version}"]
         known = ", ".join(str(row.version) for row in own) or "none yet"
         raise BadInput(
             f"run {parent.name!r} has no M_{t} to go on from", f"Iterations to fork from: {known}."
-        )
-    if checkpoint.removed:
-        raise BadInput(
-            f"the files of {checkpoint.name} of run {parent.name!r} were removed",
-            "Retention took them (daemon.keep_checkpoints). Fork from another iteration.",
         )
     return checkpoint
 
@@ -127,8 +123,7 @@ def _check_fixed(parent: RunRow, checkpoint: CheckpointRow, found: Sequence[Chan
 def _check_reuse(
     store: Store, parent: RunRow, directory: Path, t: int, settings: Settings, reuse: Reuse
 ) -> None:
-    """What is reused must be there, and the settings must be those that made it."""
-    store.forks.require(parent, t, reuse)
+    """The settings must be those that made what is reused."""
     source = store.runs.iteration_in_history(parent.id, t)
     assert source is not None, "what is required is there"
     wrong = _contradictions(store, parent, source, settings, reuse)

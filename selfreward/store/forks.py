@@ -10,7 +10,17 @@ from selfreward.errors import BadInput
 from selfreward.store.database import Database
 from selfreward.store.lineage import counted_iterations, lineage, nodes
 from selfreward.store.rows import AnyRow, insert_new, insert_one, now
-from selfreward.store.schema import Event, Iteration, Judge, Prompt, PromptDemonstration, Run, Setting, Stage
+from selfreward.store.schema import (
+    Checkpoint,
+    Event,
+    Iteration,
+    Judge,
+    Prompt,
+    PromptDemonstration,
+    Run,
+    Setting,
+    Stage,
+)
 from selfreward.types import CheckpointRow, RunRow, StageName, Status
 
 OWN = frozenset({"id", "run_id", "iteration_id"})
@@ -52,10 +62,12 @@ class Forks:
         with self._database.read() as connection:
             return connection.execute(query).scalar_one_or_none()
 
-    def require(self, parent: RunRow, t: int, reuse: Reuse) -> None:
-        """Raise BadInput unless all that would be reused of iteration t is done."""
+    def require(self, parent: RunRow, checkpoint: CheckpointRow, reuse: Reuse | None) -> None:
+        """Raise BadInput, as `make` does, unless M_K and what is to be reused of iteration K are there."""
         with self._database.read() as connection:
-            _source(connection, parent, t, reuse)
+            _require_files(connection, parent, checkpoint)
+            if reuse is not None:
+                _source(connection, parent, checkpoint.version, reuse)
 
     def make(
         self,
@@ -69,13 +81,14 @@ class Forks:
     ) -> int:
         """The id of a new run that begins with iteration K on `checkpoint`, M_K of its parent.
 
-        With `shares_seeds` it uses the parent's seeds. Raises BadInput when the name is taken, or when
-        what is to be reused is not done. Rows of other runs stay as they are.
+        With `shares_seeds` it uses the parent's seeds. Raises BadInput when the name is taken, when M_K's
+        files are gone, or when what is to be reused is not done. Rows of other runs stay as they are.
         """
         t, moment = checkpoint.version, now()
         with self._database.write() as connection:
             if connection.execute(select(Run.id).where(Run.name == name)).first() is not None:
                 raise BadInput(f"there is a run {name!r} already", "Give the fork another name.")
+            _require_files(connection, parent, checkpoint)
             source = None if reuse is None else _source(connection, parent, t, reuse)
             seeds = nodes(connection)[parent.id].seeds_run_id or parent.id
             run = insert_one(
@@ -102,6 +115,16 @@ class Forks:
             _take_over(connection, run, iteration, source, reuse)
             _note(connection, run, iteration, parent, t, reuse)
         return run
+
+
+def _require_files(connection: Connection, parent: RunRow, checkpoint: CheckpointRow) -> None:
+    """Raise BadInput when retention has removed them. From here on it waits, and then finds the fork."""
+    mine = select(Checkpoint.removed_at).where(Checkpoint.id == checkpoint.id)
+    if connection.execute(mine.with_for_update(read=True)).scalar_one() is not None:
+        raise BadInput(
+            f"the files of {checkpoint.name} of run {parent.name!r} were removed",
+            "Retention took them (daemon.keep_checkpoints). Fork from another iteration.",
+        )
 
 
 def _source(connection: Connection, parent: RunRow, t: int, reuse: Reuse) -> AnyRow:
