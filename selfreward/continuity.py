@@ -9,16 +9,18 @@ from selfreward.errors import BadInput
 from selfreward.places import root_of, run_option
 from selfreward.reporting import Reporter
 from selfreward.store import Store
-from selfreward.types import IterationRow, RunRow, Status
+from selfreward.types import IterationRow, RunRow, StageName, Status
 from selfreward.versions import versions
 
 ACCEPT = "--accept-changed-settings"
+GENERATION = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE)
 
 
 def check_settings(store: Store, run: RunRow, settings: Settings, directory: Path, accepted: bool) -> None:
     """Raise BadInput when what the run makes would be made with other settings than so far.
 
-    With `accepted` they hold from now on, and an event has what changed. A fork that uses its parent's
+    With `accepted` they hold from now on, for what an unfinished iteration has made as well until its pairs
+    are drawn, and an event has what changed. A fork that uses its parent's
     seeds keeps them in any case.
     """
     last = _last(store, run)
@@ -35,6 +37,8 @@ def check_settings(store: Store, run: RunRow, settings: Settings, directory: Pat
         )
     if not accepted:
         raise _refused(run, last, found, directory)
+    if store.runs.stage(last.id, StageName.PAIR) is None:
+        store.runs.start_over(last.id, GENERATION)  # what lies below a cursor may lack something now
     store.journal.event(
         run.id,
         "settings_changed",

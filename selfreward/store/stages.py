@@ -1,5 +1,7 @@
 """Stages of an iteration and the engine sessions that serve them."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import select, update
 
 from selfreward.store.database import Database
@@ -69,6 +71,15 @@ class Stages:
         done = (Stage.iteration_id == iteration_id) & (Stage.name == name) & (Stage.status == Status.DONE)
         with self._database.write() as connection:
             connection.execute(update(Stage).where(done).values(status=Status.PENDING, cursor=0))
+
+    def start_over(self, iteration_id: int, names: Sequence[StageName]) -> None:
+        """Stages look through all of their items once more, done or not: what they make has changed."""
+        mine = (Stage.iteration_id == iteration_id) & Stage.name.in_(names)
+        with self._database.write() as connection:
+            connection.execute(update(Stage).where(mine).values(cursor=0))
+            connection.execute(
+                update(Stage).where(mine, Stage.status == Status.DONE).values(status=Status.PENDING)
+            )
 
     def finish_stage(self, stage_id: int, detail: str) -> None:
         """Mark a stage as done and say how it ended."""
