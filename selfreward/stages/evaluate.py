@@ -200,8 +200,10 @@ def _rows(place: Workplace, suite: Suite, figures: Sequence[Any]) -> list[Evalua
 async def _compare_independently(place: Workplace) -> None:
     """The same comparisons by a judge that is not of this run, one order after the other like its own."""
     held_out = await asyncio.to_thread(look_up, place)
+    if not held_out.opponents:
+        return
     stage = await asyncio.to_thread(_begin, place, StageName.COMPARE_INDEPENDENT)
-    if stage.status is Status.DONE or not held_out.opponents:
+    if stage.status is Status.DONE:
         return
     async with _independent_engine(place) as engine:
         written = by_reply(engine, place)
