@@ -48,6 +48,7 @@ class Workshop:
 
     def _run(self, name: str, path: Path) -> None:
         directory, scenario = path.with_suffix(""), SCENARIOS[name]
+        shutil.rmtree(directory, ignore_errors=True)  # of an attempt that failed
         url = self.database(directory, scenario.from_nothing)
         run = prepare(scenario, directory, self.model_of(name), url)
         path.write_text(json.dumps(undisturbed(name, run, url)))

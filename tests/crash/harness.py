@@ -158,7 +158,8 @@ def undisturbed(name: str, run: Run, url: str) -> Content:
     assert done.returncode == 0, done.stderr
     with _connected(resolve_url(url, run.directory)) as engine:
         found = rows.content(engine)
-        assert not rows.left_over(engine) and not rows.duplicates(engine)
+        assert not rows.left_over(engine), rows.left_over(engine)
+        assert not rows.duplicates(engine)
     assert found["candidates"] and found["pairs"] and found["curve"], f"{name} shows nothing: {found}"
     return found
 

@@ -138,7 +138,8 @@ LEFT_OVER = {
     "written prompts without demonstrations": """
         SELECT count(*) FROM prompt WHERE source = 'self_instruct'
         AND id NOT IN (SELECT prompt_id FROM prompt_demonstration)""",
-    "iterations that are not done": "SELECT count(*) FROM iteration WHERE status <> 'done'",
+    # The last model is measured in an iteration that is not worked on.
+    "iterations that are not done": "SELECT count(*) FROM iteration WHERE status NOT IN ('done', 'pending')",
     "stages that are not done": "SELECT count(*) FROM stage WHERE status <> 'done'",
     "leases that are held": "SELECT count(*) FROM lease WHERE released_at IS NULL",
     "requests that nobody took": "SELECT count(*) FROM control_request WHERE handled_at IS NULL",
