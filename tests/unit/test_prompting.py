@@ -23,6 +23,7 @@ def test_shipped_templates_have_the_variables_the_stages_give(tmp_path: Path) ->
         "compare.jinja": {"prompt", "first", "second"},
         "judge_rubric.jinja": {"prompt", "response"},
         "judge_score.jinja": {"prompt", "response"},
+        "judge_yes_no.jinja": {"prompt", "response"},
         "self_instruct.jinja": {"demonstrations"},
         "self_instruct_chat.jinja": {"demonstrations"},
     }
