@@ -24,6 +24,8 @@ type = "fake"
 concurrency = 1
 [engine.extra_args]
 fixed-replies = true
+[seeds]
+files = ["seeds.jsonl"]
 [self_instruct]
 target = 3
 max_attempts = 60
@@ -96,6 +98,30 @@ SCENARIOS = {
 }
 
 
+def seeds() -> list[dict[str, Any]]:
+    """Seeds with answers, and seeds with ranked replies to learn from and to be measured by."""
+    plain = [
+        {"instruction": f"Name {number} uses of a {thing}.", "answer": f"It has {number} uses."}
+        for number, thing in enumerate(("spoon", "rope", "brick", "kettle", "ladder", "mirror", "candle"), 2)
+    ]
+    ranked = [
+        {"prompt": f"Why is {thing}?", "split": split, "replies": [_reply(thing, rank) for rank in range(3)]}
+        for split, things in RANKED.items()
+        for thing in things
+    ]
+    return plain + ranked
+
+
+RANKED = {
+    "train": ("the sea salty", "ice cold", "snow white"),
+    "held_out": ("the sky blue", "grass green", "honey sweet"),
+}
+
+
+def _reply(thing: str, rank: int) -> dict[str, Any]:
+    return {"text": f"{thing.capitalize()} {'because ' * (3 - rank)}it is.", "rank": rank}
+
+
 def make_model(directory: Path) -> Path:
     """A model as far as nobody computes with it: a config, and weights as safetensors."""
     directory.mkdir(parents=True)
@@ -119,6 +145,7 @@ def prepare(scenario: Scenario, directory: Path, model: Path, url: str) -> Run:
             place = place.setdefault(table, {})
         place[name] = value
     run.settings.write_text(tomlkit.dumps(settings))
+    (directory / "seeds.jsonl").write_text("\n".join(map(json.dumps, seeds())))
     there = () if scenario.converts else {scenario.first, *scenario.models} & {scenario.first, JUDGE}
     for name in there:
         shutil.copytree(model, directory / "models" / name)
