@@ -4,7 +4,9 @@ A forked process goes through the door of the console script, has its own sessio
 and exit status, and can be killed like any other. What it starts itself is started anew, as ever.
 """
 
+import atexit
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -192,11 +195,25 @@ def _become(request: dict[str, Any], output: list[int]) -> None:
     os.environ.update(request["environ"])
     os.chdir(request["directory"])
     sys.argv = ["selfreward", *request["arguments"]]
-    main(request["arguments"])
+    status = 1
+    try:
+        main(request["arguments"])
+    except SystemExit as left:
+        status = int(left.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    # Without taking all modules apart: that would copy every page shared with the process forked from.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
     for module in NEEDED:
         import_module(module)
     assert threading.active_count() == 1, "a fork has only the thread that forks"
+    gc.collect()
+    gc.freeze()  # nor shall a fork's collector touch every page
     serve(socket.socket(fileno=int(sys.argv[1])))
