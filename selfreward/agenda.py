@@ -66,6 +66,8 @@ class Agenda:
             self._store_seeds()
         for checkpoint in self._only or ():
             self._look_again(checkpoint)
+        if self._only is None:
+            self._retain()  # what a crash has left of it: there may be no iteration to come
 
     def next_step(self) -> Step | None:
         """An iteration while there are any to do; then the last model is measured; then nothing."""
@@ -97,9 +99,7 @@ class Agenda:
             self._store.runs.mark_iteration(place.iteration.id, status)
             raise
         self._event("iteration_done", f"{trained.name} is trained", place, digest=trained.digest)
-        done = await asyncio.to_thread(retain, self._store.database, place.root, self._run.id, self._settings)
-        if done:
-            self._event("retention", done.describe(), place)
+        await asyncio.to_thread(self._retain, place.iteration.id)
 
     async def _evaluate(self, checkpoint: CheckpointRow) -> None:
         """Measure a checkpoint, in the iteration that is or will be its own."""
@@ -108,6 +108,12 @@ class Agenda:
         self._reporter.say(f"measuring {checkpoint.name}")
         await evaluate.run(place)
         self._event("evaluated", f"{checkpoint.name} is measured", place)
+
+    def _retain(self, iteration_id: int | None = None) -> None:
+        """Remove the files of checkpoints that need not be kept."""
+        done = retain(self._store.database, self._root, self._run.id, self._settings)
+        if done:
+            self._store.journal.event(self._run.id, "retention", done.describe(), iteration_id)
 
     def _measured(self, checkpoint: CheckpointRow) -> bool:
         iteration = self._store.runs.iteration(self._run.id, checkpoint.version)

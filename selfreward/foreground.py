@@ -13,7 +13,7 @@ from selfreward.daemon import Daemon
 from selfreward.errors import BadInput
 from selfreward.places import run_option
 from selfreward.reporting import LogReporter, Reporter, TerminalReporter, configure_logging
-from selfreward.signals import CUT_SHORT
+from selfreward.signals import CUT_SHORT, leave_at_once
 from selfreward.store import Store
 from selfreward.store.readonly import summary
 from selfreward.tabular import print_table
@@ -27,6 +27,7 @@ def run(directory: Path, settings: Settings, accept_changes: bool = False) -> No
     """
     if not settings.model:
         raise BadInput(f"{directory / SETTINGS_FILE}: no model is set", 'For example: model = "org/name"')
+    leave_at_once()
     store = Store.open_or_create(settings.database.url, directory)
     try:
         require_made(store, settings, directory)

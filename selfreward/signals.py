@@ -3,11 +3,23 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType
 
 CUT_SHORT = 130
 """Exit status of a process that was made to leave at once."""
+
+
+def leave_at_once() -> None:
+    """Until `listen` is called there is nothing to finish: a signal ends the process, with status 0."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        print(f"{signal.Signals(number).name}: nothing had begun", file=sys.stderr)
+        sys.exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
 
 
 def listen(hurry: Callable[[int], None], heard: Callable[[int, str], None]) -> None:

@@ -45,6 +45,8 @@ def backup(database: Database, target: Path, *, force: bool = False) -> None:
 
 def rotate(database: Database, directory: Path, keep: int) -> Path:
     """Make a dated backup in `directory` and remove all but the newest `keep`."""
+    for unfinished in directory.glob("selfreward-*.db.part*"):  # of a daemon that was killed
+        unfinished.unlink(missing_ok=True)
     target = directory / f"selfreward-{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z.db"
     backup(database, target)
     for old in sorted(directory.glob("selfreward-*.db"))[:-keep]:
