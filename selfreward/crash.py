@@ -49,6 +49,7 @@ POINTS = frozenset(
         "model:summed",
         "model:synced",
         "model:renamed",
+        "train:told",  # in the daemon again
         "train:published",
         "train:recorded",
         "retention:marked",

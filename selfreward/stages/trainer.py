@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from selfreward.crash import crash_point
 from selfreward.errors import DiskFull, StoreUnavailable, TrainingError
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.training.jobs import DpoJob, SftJob
@@ -133,6 +134,7 @@ class _Listener:
             return
         self._place.store.journal.add_metrics(self._place.iteration.id, stage.name, stage.attempts, points)
         del self._unwritten[: len(points)]
+        crash_point("train:told")
 
     def _too_long(self, event: dict[str, Any]) -> None:
         ids = event["pair_ids"] if "pair_ids" in event else event["example_ids"]

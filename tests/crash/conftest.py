@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from sqlalchemy.engine import URL
 
 from tests.conftest import new_database
 from tests.crash.harness import Case, Outcome, Trial, undisturbed
@@ -97,7 +99,15 @@ def new_trial(request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path
     yield make
     for trial in trials:
         trial.run.close()
+        if trial.outcome.database == "postgresql":
+            _drop(request.getfixturevalue("postgres_uri"), trial.url)
         request.node.user_properties.append((TOLD, trial.outcome.as_json()))
+
+
+def _drop(uri: str, url: URL) -> None:
+    """What is dropped now need not be removed in the end, file by file."""
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {url.database} WITH (FORCE)")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

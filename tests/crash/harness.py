@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL
 
 from selfreward.crash import VARIABLE
 from selfreward.store.database import resolve_url
@@ -64,9 +65,9 @@ class Trial:
     def __init__(self, case: Case, run: Run, url: str) -> None:
         self.case, self.run = case, run
         self.scenario: Scenario = SCENARIOS[case.scenario]
-        self._url = resolve_url(url, run.directory)
+        self.url = resolve_url(url, run.directory)
         self.outcome = Outcome(
-            point=case.point, signal=case.signal, database=self._url.get_backend_name().partition("+")[0]
+            point=case.point, signal=case.signal, database=self.url.get_backend_name().partition("+")[0]
         )
 
     def disturb(self) -> None:
@@ -85,7 +86,7 @@ class Trial:
 
     def go_on(self, wanted: Content) -> None:
         """Start the run again, and compare."""
-        with _connected(self._url) as engine:
+        with _connected(self.url) as engine:
             before = rows.committed(engine)
             done = self.run.command("start")
             self._require(done.returncode == 0, f"it did not go on: status {done.returncode}\n{done.stderr}")
@@ -165,7 +166,7 @@ def undisturbed(name: str, run: Run, url: str) -> Content:
 
 
 @contextmanager
-def _connected(url: Any) -> Iterator[Engine]:
+def _connected(url: URL) -> Iterator[Engine]:
     engine = create_engine(url)
     try:
         yield engine
