@@ -40,9 +40,10 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Unit tests side by side; what starts servers and trainers needs the machine for itself.
+# Side by side where nothing heavy is started; real servers and trainers need the machine for themselves.
 test: lint
 	$(BIN)/pytest -n 2 tests/unit
+	$(BIN)/pytest -n 2 tests/crash
 	$(BIN)/pytest tests/integration
 
 bench: setup
