@@ -8,7 +8,7 @@ from pathlib import Path
 from selfreward.errors import Halted
 from selfreward.stages import examples
 from selfreward.stages.pair import describe
-from selfreward.stages.trainer import job_directory, train, write_rows
+from selfreward.stages.trainer import catch_up, job_directory, train, write_rows
 from selfreward.stages.workplace import Workplace
 from selfreward.training.checkpoint import STALE, adopt
 from selfreward.training.jobs import DpoJob, SftJob
@@ -42,6 +42,7 @@ async def dpo(place: Workplace, stage: StageRow, output: Path, aside: str = STAL
         work=job_dir / "work",
         states=job_dir.parent,
     )
+    await asyncio.to_thread(catch_up, place, stage, job_dir)
     if digest := await _adopted(place, job, aside):
         return digest
     if pairs < place.settings.train.min_pairs:
@@ -68,6 +69,7 @@ async def sft(
         work=job_dir / "work",
         states=job_dir.parent,
     )
+    await asyncio.to_thread(catch_up, place, stage, job_dir)
     if digest := await _adopted(place, job, aside):
         return digest
     if not count:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from selfreward.crash import crash_point
 from selfreward.errors import DiskFull, StoreUnavailable, TrainingError
 from selfreward.stages.workplace import Drained, Workplace
-from selfreward.training.jobs import DpoJob, SftJob
+from selfreward.training.events import EVENTS_FILE, EventReader
+from selfreward.training.jobs import SCRATCH, DpoJob, SftJob
 from selfreward.training.launch import Stopped, run_job
 from selfreward.types import MetricPoint, StageRow, Status
 
@@ -87,6 +89,21 @@ def job_directory(place: Workplace, stage: StageRow, checkpoint: str) -> Path:
     return directory
 
 
+def catch_up(place: Workplace, stage: StageRow, job_dir: Path) -> None:
+    """Store the figures that earlier attempts told when their daemon was not there any more to hear them.
+
+    What a killed daemon left of their scratch is removed. Blocks: called in a thread.
+    """
+    for directory in job_dir.parent.glob("attempt_*"):
+        if directory == job_dir:
+            continue
+        told = EventReader(directory / EVENTS_FILE).read()
+        points = [point for event in told if event["event"] == "metric" for point in _points(event)]
+        attempt = int(directory.name.rpartition("_")[2])
+        place.store.journal.add_metrics(place.iteration.id, stage.name, attempt, points)
+        shutil.rmtree(directory / SCRATCH, ignore_errors=True)
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write JSONL for the child; returns how many rows there are."""
     count = 0
@@ -95,6 +112,12 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     return count
+
+
+def _points(event: Mapping[str, Any]) -> list[MetricPoint]:
+    """The figures of a step."""
+    values = event["values"].items()
+    return [MetricPoint(step=event["step"], name=name, value=value) for name, value in values]
 
 
 class _Listener:
@@ -121,7 +144,7 @@ class _Listener:
 
     def _metric(self, event: dict[str, Any]) -> None:
         step, values = event["step"], event["values"]
-        self._unwritten += [MetricPoint(step=step, name=name, value=value) for name, value in values.items()]
+        self._unwritten += _points(event)
         with suppress(StoreUnavailable, DiskFull):
             self.write_metrics()
         figures = {label: values[name] for name, label in SHOWN.items() if name in values}
