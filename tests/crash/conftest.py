@@ -17,8 +17,8 @@ from tests.crash.harness import Case, Outcome, Trial, undisturbed
 from tests.crash.rows import Content
 from tests.crash.scenarios import SCENARIOS, make_model, prepare
 
-TOLD = "crash"
-"""Name of the property by which a test hands its outcome to the table."""
+TOLD, TOLD_STORY = "crash", "story"
+"""Names of the properties by which tests hand what they have seen to the summary."""
 COLUMNS = ("point", "signal", "database", "tries", "survived", "rows lost", "duplicates", "processes left")
 
 NewTrial = Callable[[Case, str], Trial]
@@ -110,21 +110,24 @@ def _drop(uri: str, url: URL) -> None:
         connection.execute(f"DROP DATABASE {url.database} WITH (FORCE)")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first, beside which the many short ones are run."""
+    items.sort(key=lambda item: item.path.name != "test_state_machine.py")
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The table: for each place and database how often it was tried, and what came of it."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
-    told = [
-        Outcome(**value)
-        for report in reports
-        if getattr(report, "when", "") == "teardown"
-        for name, value in getattr(report, "user_properties", ())
-        if name == TOLD
-    ]
-    if not told:
-        return
-    terminalreporter.section("crash points")
-    for line in _table(told):
+    ends = [report for report in reports if getattr(report, "when", "") == "teardown"]
+    told = [pair for report in ends for pair in report.user_properties]
+    outcomes = [Outcome(**value) for name, value in told if name == TOLD]
+    stories = [value for name, value in told if name == TOLD_STORY]
+    if outcomes or stories:
+        terminalreporter.section("crash points")
+    for line in _table(outcomes) if outcomes else ():
         terminalreporter.write_line(line)
+    for story in stories:
+        terminalreporter.write_line("state machine: " + ", ".join(f"{name} {n}" for name, n in story.items()))
 
 
 def _table(told: list[Outcome]) -> list[str]:

@@ -70,6 +70,13 @@ SCENARIOS = {
         settings={"evaluation.enabled": False, "engine.concurrency": 8, "daemon.commit_rows": 4},
         deterministic=False,
     ),
+    "unhurried": Scenario(
+        settings={
+            "evaluation.enabled": False,
+            "engine.extra_args.latency": 0.1,
+            "train.fake_args.step_seconds": 0.2,
+        }
+    ),
     "saving": Scenario(settings={"evaluation.enabled": False, "train.save_minutes": 1e-6}),
     "measured": Scenario(settings=EVALUATION, models=("M_1", "M_2", JUDGE)),
     "bootstrap": Scenario(

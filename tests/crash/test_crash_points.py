@@ -90,7 +90,7 @@ def test_every_place_is_died_at() -> None:
     assert PLACES.keys() == POINTS
 
 
-@pytest.mark.parametrize(("case", "database"), _cases())
+@pytest.mark.parametrize(("case", "database"), list(_cases()))
 def test_a_kill_loses_nothing_and_repeats_nothing(
     case: Case, database: str, new_trial: NewTrial, workshop: Workshop
 ) -> None:
