@@ -40,11 +40,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Side by side where nothing heavy is started; real servers and trainers need the machine for themselves.
+# Two at a time: starting servers and trainers is mostly waiting for imports on one core.
 test: lint
 	$(BIN)/pytest -n 2 tests/unit
 	$(BIN)/pytest -n 2 tests/crash
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest -n 2 --dist loadfile tests/integration
 
 bench: setup
 	$(BIN)/python -m tests.bench
