@@ -4,7 +4,7 @@ import fcntl
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from tests.conftest import new_database
-from tests.crash.harness import Case, Outcome, Trial, undisturbed
+from tests.crash.harness import Outcome, Trial, undisturbed
 from tests.crash.rows import Content
 from tests.crash.scenarios import SCENARIOS, make_model, prepare
 
@@ -21,7 +21,7 @@ TOLD, TOLD_STORY = "crash", "story"
 """Names of the properties by which tests hand what they have seen to the summary."""
 COLUMNS = ("point", "signal", "database", "tries", "survived", "rows lost", "duplicates", "processes left")
 
-NewTrial = Callable[[Case, str], Trial]
+NewTrial = Callable[[str, str], Trial]
 
 
 class Workshop:
@@ -80,28 +80,27 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, worker_id: str, sqlite_te
 
 
 @pytest.fixture
-def new_trial(request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path) -> Any:
-    """Makes the run of a case on a kind of database; its outcome goes to the table, however the test ends."""
+def new_trial(request: pytest.FixtureRequest, workshop: Workshop, tmp_path: Path) -> Iterator[NewTrial]:
+    """Makes the run of a scenario on a kind of database; what comes of it goes to the table in any case."""
     trials: list[Trial] = []
 
-    def make(case: Case, database: str) -> Trial:
-        scenario, directory = SCENARIOS[case.scenario], tmp_path / "run"
+    def make(name: str, database: str) -> Trial:
+        scenario, directory = SCENARIOS[name], tmp_path / "run"
         if database == "sqlite":
             url = workshop.database(directory, scenario.from_nothing)
         else:
             uri = request.getfixturevalue("postgres_uri")
             template = "template1" if scenario.from_nothing else request.getfixturevalue("postgres_template")
             url = new_database(uri, template)
-        run = prepare(scenario, directory, workshop.model_of(case.scenario), url)
-        trials.append(Trial(case, run, url))
+        trials.append(Trial(name, prepare(scenario, directory, workshop.model_of(name), url), url))
         return trials[-1]
 
     yield make
     for trial in trials:
         trial.run.close()
-        if trial.outcome.database == "postgresql":
+        if trial.database == "postgresql":
             _drop(request.getfixturevalue("postgres_uri"), trial.url)
-        request.node.user_properties.append((TOLD, trial.outcome.as_json()))
+        request.node.user_properties += [(TOLD, outcome.as_json()) for outcome in trial.outcomes]
 
 
 def _drop(uri: str, url: URL) -> None:
@@ -110,9 +109,14 @@ def _drop(uri: str, url: URL) -> None:
         connection.execute(f"DROP DATABASE {url.database} WITH (FORCE)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes far longer than most, so it is begun first")
+    config.addinivalue_line("markers", "longest: takes longest of all, so it is begun before")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test first, beside which the many short ones are run."""
-    items.sort(key=lambda item: item.path.name != "test_state_machine.py")
+    """The long tests first, beside which the many short ones are run."""
+    items.sort(key=lambda item: (not item.get_closest_marker("longest"), not item.get_closest_marker("long")))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -4,7 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Engine, create_engine
@@ -26,14 +26,19 @@ KILLED_CHILD = "was killed (SIGKILL)"
 NOBODY_LEFT_S = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Case:
-    """Where a run is disturbed."""
+    """Where a run is disturbed: the n-th time that a process comes to this place."""
 
     point: str
     n: int = 1
-    scenario: str = "plain"
     signal: str = "KILL"
+
+    @classmethod
+    def read(cls, text: str, signal: str = "KILL") -> "Case":
+        """From "stage:point" or "stage:point:n"."""
+        stage, point, *n = text.split(":")
+        return cls(f"{stage}:{point}", int(n[0]) if n else 1, signal)
 
     @property
     def value(self) -> str:
@@ -43,7 +48,7 @@ class Case:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """One line's worth of the table."""
+    """What came of a disturbance: one try in the table."""
 
     point: str
     signal: str
@@ -52,7 +57,6 @@ class Outcome:
     rows_lost: int = 0
     duplicates: int = 0
     processes_left: int = 0
-    problems: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """For the way to the table."""
@@ -60,47 +64,55 @@ class Outcome:
 
 
 class Trial:
-    """A run that is disturbed once."""
+    """A run that is disturbed, once or again and again, and then left to itself."""
 
-    def __init__(self, case: Case, run: Run, url: str) -> None:
-        self.case, self.run = case, run
-        self.scenario: Scenario = SCENARIOS[case.scenario]
+    def __init__(self, scenario: str, run: Run, url: str) -> None:
+        self.run = run
+        self.scenario: Scenario = SCENARIOS[scenario]
         self.url = resolve_url(url, run.directory)
-        self.outcome = Outcome(
-            point=case.point, signal=case.signal, database=self.url.get_backend_name().partition("+")[0]
-        )
+        self.database = self.url.get_backend_name()
+        self.outcomes: list[Outcome] = []
+        self.problems: list[str] = []
+        self._kept: dict[str, set[rows.Row]] = {}
 
-    def disturb(self) -> None:
-        """Start the run and let it come to the place."""
-        daemon = self.run.start(**{VARIABLE: self.case.value})
+    def disturb(self, case: Case) -> None:
+        """Start the run, let it come to the place, and look whether all that was committed is there."""
+        self.outcomes.append(Outcome(point=case.point, signal=case.signal, database=self.database))
+        daemon = self.run.start(**{VARIABLE: case.value})
         status = daemon.wait(60)
         _, told = daemon.said()
-        if self.case.signal == "TERM":
+        if case.signal == "TERM":
             died = status == 0 and "SIGTERM" in told
-        elif self.case.point in IN_CHILD:
+        elif case.point in IN_CHILD:
             died = status == 1 and KILLED_CHILD in told
         else:
             died = status == -signal.SIGKILL
-        self._require(died, f"it did not come to {self.case.value}: status {status}\n{told}")
-        self.outcome.processes_left += self._left()
+        self._require(died, f"it did not come to {case.value}: status {status}\n{told}")
+        self._look_for_processes()
+        with _connected(self.url) as engine:
+            self._look_for_lost_rows(engine)
 
     def go_on(self, wanted: Content) -> None:
         """Start the run again, and compare."""
+        done = self.run.command("start")
+        self._require(done.returncode == 0, f"it did not go on: status {done.returncode}\n{done.stderr}")
         with _connected(self.url) as engine:
-            before = rows.committed(engine)
-            done = self.run.command("start")
-            self._require(done.returncode == 0, f"it did not go on: status {done.returncode}\n{done.stderr}")
-            after = rows.committed(engine)
-            gone = [row for table, kept in before.items() for row in kept - after[table]]
-            self._note("a row was lost or changed", gone)
-            self.outcome.rows_lost += len(gone)
-            self.outcome.duplicates += rows.duplicates(engine)
+            self._look_for_lost_rows(engine)
+            self.outcomes[-1].duplicates += rows.duplicates(engine)
             self._note("left over", rows.left_over(engine).items())
             self._compare(wanted, rows.content(engine))
-        self.outcome.processes_left += self._left()
+        self._look_for_processes()
         self._look_at_files()
         self._verify()
-        self.outcome.survived = not self.outcome.problems
+        for outcome in self.outcomes:
+            outcome.survived = not self.problems
+
+    def _look_for_lost_rows(self, engine: Engine) -> None:
+        found = rows.committed(engine)
+        gone = [row for table, kept in self._kept.items() for row in kept - found[table]]
+        self._note("a row was lost or changed", gone)
+        self.outcomes[-1].rows_lost += len(gone)
+        self._kept = found
 
     def _compare(self, wanted: Content, found: Content) -> None:
         if not self.scenario.deterministic:
@@ -111,8 +123,8 @@ class Trial:
         lost, surplus = rows.missing(wanted, found), rows.missing(found, wanted)
         self._note("not as undisturbed, missing", lost)
         self._note("not as undisturbed, too much", surplus)
-        self.outcome.rows_lost += len(lost)
-        self.outcome.duplicates += len(surplus)
+        self.outcomes[-1].rows_lost += len(lost)
+        self.outcomes[-1].duplicates += len(surplus)
 
     def _look_at_files(self) -> None:
         directory = self.run.directory
@@ -131,20 +143,20 @@ class Trial:
         done = selfreward("verify", "--dir", str(self.run.directory))
         self._require(done.returncode == 0, f"selfreward verify: {done.stdout}{done.stderr}")
 
-    def _left(self) -> int:
-        """Processes of this run that live on after a while."""
+    def _look_for_processes(self) -> None:
+        """Nobody of this run lives on, after a while."""
         deadline = time.monotonic() + NOBODY_LEFT_S
         while (left := self.run.descendants()) and time.monotonic() < deadline:
             time.sleep(0.02)
         self._note("a process lives on", left)
-        return len(left)
+        self.outcomes[-1].processes_left += len(left)
 
     def _require(self, holds: bool, otherwise: str) -> None:
         if not holds:
-            self.outcome.problems.append(otherwise)
+            self.problems.append(otherwise)
 
     def _note(self, what: str, found: Any) -> None:
-        self.outcome.problems += [f"{what}: {each}" for each in found]
+        self.problems += [f"{what}: {each}" for each in found]
 
 
 VARYING = frozenset(

@@ -40,7 +40,7 @@ backup_every_minutes = 0
 grace_s = 10
 """
 EVALUATION = {
-    "evaluation.prompts": 2,
+    "evaluation.prompts": 6,
     "evaluation.replies": 8,
     "evaluation.independent.model": "another",
 }
@@ -65,6 +65,7 @@ class Scenario:
 
 SCENARIOS = {
     "plain": Scenario(settings={"evaluation.enabled": False}),
+    "long": Scenario(settings={"evaluation.enabled": False, "self_instruct.target": 12, "judge.samples": 2}),
     "from nothing": Scenario(settings={"evaluation.enabled": False}, from_nothing=True),
     "side by side": Scenario(
         settings={"evaluation.enabled": False, "engine.concurrency": 8, "daemon.commit_rows": 4},
@@ -121,7 +122,7 @@ def seeds() -> list[dict[str, Any]]:
 
 RANKED = {
     "train": ("the sea salty", "ice cold", "snow white"),
-    "held_out": ("the sky blue", "grass green", "honey sweet"),
+    "held_out": ("the sky blue", "grass green", "honey sweet", "glass clear", "lead heavy", "silk soft"),
 }
 
 

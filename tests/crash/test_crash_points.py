@@ -1,112 +1,142 @@
 """Die at every place there is, start again, and find nothing lost and nothing twice, on both databases."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
 from selfreward.crash import POINTS
 from tests.crash.conftest import NewTrial, Workshop
-from tests.crash.harness import IN_CHILD, Case
+from tests.crash.harness import IN_CHILD, Case, Trial
+from tests.crash.rows import Content
 
+# Where each place is come to. Those of a scenario are in the order in which a run comes to them.
+PLACES = {
+    "from nothing": ("migration:begun", "migration:done"),
+    "plain": (
+        "lease:taken",
+        "lease:beat",
+        "engine:starting",
+        "engine:ready",
+        "self_instruct:asked",
+        "self_instruct:storing",
+        "self_instruct:stored",
+        "sample:asked",
+        "sample:storing",
+        "sample:stored",
+        "judge:asked",
+        "judge:storing",
+        "judge:stored",
+        "write:storing:5",
+        "pair:stored",
+        "check:stored",
+        "train:job_written",
+        "train:step:2",
+        "model:assembled",
+        "model:summed",
+        "model:synced",
+        "model:renamed",
+        "train:published",
+        "train:recorded",
+    ),
+    "saving": ("train:saved", "train:told"),
+    "measured": (
+        "answer_held_out:asked",
+        "answer_held_out:storing",
+        "judge_held_out:asked",
+        "judge_held_out:storing",
+        "judge_held_out:stored",
+        "evaluate:stored",
+        "answer_held_out:stored",
+        "compare:asked",
+        "compare:storing",
+        "compare:stored",
+        "compare_independent:asked",
+        "compare_independent:stored",
+    ),
+    "bootstrap": (
+        "examples:stored",
+        "baseline:published",
+        "measure_baseline:asked",
+        "measure_baseline:stored",
+    ),
+    "retention": ("retention:marked:4",),
+    "backup": ("backup:copied",),
+}
 SQLITE_ONLY = frozenset({"backup:copied"})
 """PostgreSQL is backed up by its own tools."""
+EACH = [(scenario, place) for scenario, places in PLACES.items() for place in places]
 
-# Where each place is come to, and which times it is died at.
-PLACES: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
-    "self_instruct:asked": (("plain", (1, 3)),),
-    "self_instruct:storing": (("plain", (1, 2)), ("side by side", (3,))),
-    "self_instruct:stored": (("plain", (1, 3)),),
-    "sample:asked": (("plain", (1, 3)),),
-    "sample:storing": (("plain", (1, 2)),),
-    "sample:stored": (("plain", (2,)), ("side by side", (1,))),
-    "judge:asked": (("plain", (1, 8)),),
-    "judge:storing": (("plain", (1,)), ("side by side", (2,))),
-    "judge:stored": (("plain", (1, 12)),),
-    "write:storing": (("plain", (1, 2, 4, 8, 16, 32)),),
-    "pair:stored": (("plain", (1,)),),
-    "check:stored": (("plain", (1,)),),
-    "engine:starting": (("plain", (1,)),),
-    "engine:ready": (("plain", (1,)),),
-    "train:job_written": (("plain", (1,)),),
-    "train:step": (("plain", (1, 2)), ("saving", (2,))),
-    "train:saved": (("saving", (1, 2)),),
-    "train:told": (("plain", (1, 2)), ("saving", (1, 2))),
-    "model:assembled": (("plain", (1,)),),
-    "model:summed": (("plain", (1,)),),
-    "model:synced": (("plain", (1,)), ("saving", (1,))),
-    "model:renamed": (("plain", (1,)),),
-    "train:published": (("plain", (1,)), ("bootstrap", (1,))),
-    "train:recorded": (("plain", (1,)), ("bootstrap", (1,))),
-    "lease:taken": (("plain", (1,)),),
-    "lease:beat": (("plain", (1,)),),
-    "migration:begun": (("from nothing", (1, 2)),),
-    "migration:done": (("from nothing", (1,)),),
-    "answer_held_out:asked": (("measured", (1,)),),
-    "answer_held_out:storing": (("measured", (2,)),),
-    "answer_held_out:stored": (("measured", (3,)),),
-    "judge_held_out:asked": (("measured", (2,)),),
-    "judge_held_out:storing": (("measured", (5,)),),
-    "judge_held_out:stored": (("measured", (8,)),),
-    "compare:asked": (("measured", (1,)),),
-    "compare:storing": (("measured", (2,)),),
-    "compare:stored": (("measured", (1,)),),
-    "compare_independent:asked": (("measured", (2,)),),
-    "compare_independent:stored": (("measured", (1,)),),
-    "evaluate:stored": (("measured", (1, 2)),),
-    "measure_baseline:asked": (("bootstrap", (1,)),),
-    "measure_baseline:stored": (("bootstrap", (2,)),),
-    "examples:stored": (("bootstrap", (1, 2)),),
-    "baseline:published": (("bootstrap", (1,)),),
-    "retention:marked": (("retention", (2, 3)),),
-    "backup:copied": (("backup", (1, 2)),),
+# The same places again and again in one run, other times than the first, and in other surroundings.
+AGAIN = {
+    "from nothing": ("migration:begun:2", "write:storing:1", "write:storing:2", "write:storing:3"),
+    "plain": (
+        "self_instruct:asked:2",
+        "sample:stored:2",
+        "judge:asked:4",
+        "write:storing:8",
+        "judge:stored:3",
+        "write:storing:16",
+    ),
+    "side by side": ("self_instruct:storing:2", "sample:stored", "judge:storing:2", "judge:asked:3"),
+    "saving": ("train:saved", "train:step", "model:synced", "train:saved", "train:told"),
+    "bootstrap": ("examples:stored:2", "train:published", "train:recorded"),
+    "retention": ("retention:marked:2", "retention:marked:2"),
+    "backup": ("backup:copied:2", "backup:copied"),
+}
+# What a drain finishes is not come to again: more of everything, and in another order.
+DRAINED = {
+    "from nothing": PLACES["from nothing"],
+    "long": (*(place for place in PLACES["plain"][:-1] if Case.read(place).point not in IN_CHILD),),
+    "saving": ("train:told",),
+    "measured": PLACES["measured"],
+    "bootstrap": (*PLACES["bootstrap"], "train:published", "train:recorded"),
+    "retention": ("retention:marked:2",),
+    "backup": PLACES["backup"],
 }
 
 
-def _cases() -> Iterator[Any]:
-    """Every visit on SQLite; on PostgreSQL the last in the first scenario, and every write that is tried."""
-    for point, visits in PLACES.items():
-        for scenario, times in visits:
-            on_both = times if point == "write:storing" else times[-1:]
-            for n in times:
-                yield _case("sqlite", point=point, n=n, scenario=scenario)
-                if n in on_both and scenario == visits[0][0] and point not in SQLITE_ONLY:
-                    yield _case("postgresql", point=point, n=n, scenario=scenario)
-
-
-def _case(database: str, **place: Any) -> Any:
-    name = f"{place['point']}:{place['n']}-{place['scenario'].replace(' ', '_')}-{database}"
-    return pytest.param(Case(**place), database, id=name)
-
-
-IN_DAEMON = [
-    pytest.param(Case(point=point, n=visits[0][1][0], scenario=visits[0][0], signal="TERM"), id=point)
-    for point, visits in PLACES.items()
-    if point not in IN_CHILD
-]
-
-
 def test_every_place_is_died_at() -> None:
-    assert PLACES.keys() == POINTS
+    assert {Case.read(place).point for _, place in EACH} == POINTS
+    terminated = {Case.read(place).point for places in DRAINED.values() for place in places}
+    assert terminated == POINTS - IN_CHILD
 
 
-@pytest.mark.parametrize(("case", "database"), list(_cases()))
+def come_through(trial: Trial, cases: Sequence[Case], wanted: Content) -> None:
+    for case in cases:
+        trial.disturb(case)
+    trial.go_on(wanted)
+    assert not trial.problems, "\n".join(trial.problems)
+
+
+@pytest.mark.parametrize(("scenario", "place"), EACH, ids=[place for _, place in EACH])
 def test_a_kill_loses_nothing_and_repeats_nothing(
-    case: Case, database: str, new_trial: NewTrial, workshop: Workshop
+    scenario: str, place: str, new_trial: NewTrial, workshop: Workshop
 ) -> None:
-    wanted = workshop.undisturbed(case.scenario)
-    trial = new_trial(case, database)
-    trial.disturb()
-    trial.go_on(wanted)
-    assert not trial.outcome.problems, "\n".join(trial.outcome.problems)
+    come_through(new_trial(scenario, "sqlite"), [Case.read(place)], workshop.undisturbed(scenario))
 
 
-@pytest.mark.parametrize("case", IN_DAEMON)
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", [name for name, places in PLACES.items() if {*places} - SQLITE_ONLY])
+def test_a_run_on_postgresql_that_is_killed_at_every_place_comes_to_the_same(
+    scenario: str, new_trial: NewTrial, workshop: Workshop
+) -> None:
+    cases = [Case.read(place) for place in PLACES[scenario]]
+    come_through(new_trial(scenario, "postgresql"), cases, workshop.undisturbed(scenario))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", AGAIN)
+def test_a_run_that_is_killed_again_and_again_comes_to_the_same(
+    scenario: str, new_trial: NewTrial, workshop: Workshop
+) -> None:
+    cases = [Case.read(place) for place in AGAIN[scenario]]
+    come_through(new_trial(scenario, "sqlite"), cases, workshop.undisturbed(scenario))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", DRAINED)
 def test_sigterm_anywhere_ends_in_status_zero_and_loses_nothing(
-    case: Case, new_trial: NewTrial, workshop: Workshop
+    scenario: str, new_trial: NewTrial, workshop: Workshop
 ) -> None:
-    wanted = workshop.undisturbed(case.scenario)
-    trial = new_trial(case, "sqlite")
-    trial.disturb()
-    trial.go_on(wanted)
-    assert not trial.outcome.problems, "\n".join(trial.outcome.problems)
+    cases = [Case.read(place, "TERM") for place in DRAINED[scenario]]
+    come_through(new_trial(scenario, "sqlite"), cases, workshop.undisturbed(scenario))

@@ -238,6 +238,7 @@ def assert_kept(before: dict[str, set[rows.Row]], after: dict[str, set[rows.Row]
     assert not gone, gone
 
 
+@pytest.mark.longest
 def test_whatever_happens_nothing_is_lost(
     workshop: Workshop, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
