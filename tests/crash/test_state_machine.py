@@ -3,7 +3,9 @@
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +29,7 @@ from tests.crash.scenarios import SCENARIOS, prepare
 from tests.forked import Forked
 
 SCENARIO = "unhurried"
-EXAMPLES, STEPS = 6, 14
+EXAMPLES, STEPS = 5, 14
 LONGEST_LOCK_S = 1.0
 PROMPTLY_S = 15.0
 """By when something must have happened that happens at once, on a machine that has a lot to do."""
@@ -238,16 +240,46 @@ def assert_kept(before: dict[str, set[rows.Row]], after: dict[str, set[rows.Row]
     assert not gone, gone
 
 
-@pytest.mark.longest
-def test_whatever_happens_nothing_is_lost(
-    workshop: Workshop, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    class OfThisTest(Story):
-        wanted = workshop.undisturbed(SCENARIO)
-        directory = tmp_path
-        told: ClassVar[Counter[str]] = Counter()
+@pytest.fixture
+def story(workshop: Workshop, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[type[Story]]:
+    """The state machine, with places for its runs; how often what happened goes to the summary."""
+    made = {"workshop": workshop, "wanted": workshop.undisturbed(SCENARIO), "directory": tmp_path}
+    machine = type("ThisStory", (Story,), {**made, "told": Counter()})
+    yield machine
+    request.node.user_properties.append((TOLD_STORY, dict(machine.told)))
 
-    OfThisTest.workshop = workshop
+
+def test_one_thing_after_the_other(story: type[Story]) -> None:
+    """Each thing that can happen does happen once, whatever is drawn below."""
+    machine = story()
+    happenings: list[Callable[[], None]] = [
+        machine.start,
+        machine.lock,
+        machine.start_another,
+        machine.pause,
+        partial(machine.turn_the_clock, hours=-30_000),
+        machine.start_another,
+        machine.resume,
+        partial(machine.work, some=2),
+        machine.kill,
+        partial(machine.turn_the_clock, hours=30_000),
+        machine.start,
+        machine.back_up,
+        machine.terminate,
+    ]
+    machine.begin()
+    try:
+        for happens in happenings:
+            happens()
+            machine.there_is_at_most_one_daemon()
+            machine.nothing_is_lost_or_twice_or_broken()
+            machine.the_fence_never_falls()
+    finally:
+        machine.teardown()
+
+
+@pytest.mark.longest
+def test_whatever_happens_nothing_is_lost(story: type[Story]) -> None:
     bounds = settings(
         max_examples=EXAMPLES,
         stateful_step_count=STEPS,
@@ -257,5 +289,4 @@ def test_whatever_happens_nothing_is_lost(
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(OfThisTest, settings=bounds)
-    request.node.user_properties.append((TOLD_STORY, dict(OfThisTest.told)))
+    run_state_machine_as_test(story, settings=bounds)
