@@ -16,7 +16,7 @@ from selfreward.reporting import LogReporter, Reporter, TerminalReporter, config
 from selfreward.signals import CUT_SHORT, leave_at_once
 from selfreward.store import Store
 from selfreward.store.readonly import summary
-from selfreward.tabular import print_table
+from selfreward.terminal.tabular import print_table
 from selfreward.types import CheckpointRow
 
 

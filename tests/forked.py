@@ -40,7 +40,7 @@ NEEDED = (
     "selfreward.engines.server",
     "selfreward.foreground",
     "selfreward.measuring",
-    "selfreward.status",
+    "selfreward.terminal.status",
 )
 """What commands import, and then some that these import late."""
 

@@ -71,7 +71,7 @@ def runs(directory: Dir = Path(), run_name: RunName = None, as_json: Json = Fals
 
         selfreward runs --json | jq '.[] | select(.running) | .name'
     """
-    from selfreward import runs_tree
+    from selfreward.terminal import runs_tree
 
     settings = settings_of(directory)
     store = open_store(settings, directory)

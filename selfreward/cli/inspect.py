@@ -34,8 +34,8 @@ def query(
 
         selfreward query --csv "select score, count(*) from judgement group by score" > scores.csv
     """
-    from selfreward import tabular
     from selfreward.store.readonly import QueryResult, relations, run_query
+    from selfreward.terminal import tabular
 
     settings = settings_of(directory)
     store = open_store(settings, directory)
@@ -57,7 +57,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """What is installed and there, what will be used, and what is missing with the command that helps."""
-    from selfreward import doctor as check
+    from selfreward.terminal import doctor as check
 
     findings = check.examine(directory)
     if as_json:

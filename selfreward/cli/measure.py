@@ -12,7 +12,7 @@ from selfreward.types import Split
 
 if TYPE_CHECKING:
     from selfreward.config import Settings
-    from selfreward.report import ReportData
+    from selfreward.report.showing import ReportData
     from selfreward.store import Store
     from selfreward.types import CheckpointRow, RunRow
 
@@ -45,7 +45,7 @@ def evaluate(
         selfreward eval --set evaluation.prompts=100 --set evaluation.replies=400
     """
     from selfreward.foreground import evaluate as run_evaluation
-    from selfreward.report import print_report
+    from selfreward.report.showing import print_report
 
     settings = settings_of(directory, overrides)
     run_evaluation(directory, settings, checkpoint)
@@ -76,8 +76,8 @@ def report(
 
         selfreward report --out ../docs/report
     """
-    from selfreward.report import as_json as plain
-    from selfreward.report import print_report
+    from selfreward.report.showing import as_json as plain
+    from selfreward.report.showing import print_report
 
     data = _gathered(settings_of(directory), directory)
     if as_json:
@@ -103,7 +103,7 @@ def export_answers(
 
         alpaca_eval --model_outputs model_outputs.json
     """
-    from selfreward.alpaca import alpaca_outputs, write_outputs
+    from selfreward.exports.alpaca import alpaca_outputs, write_outputs
 
     settings = settings_of(directory)
     store = open_store(settings, directory)
@@ -117,14 +117,14 @@ def export_answers(
 
 
 def _gathered(settings: "Settings", directory: Path) -> "ReportData":
-    from selfreward.measured import gather_report
+    from selfreward.report.gathering import gather_report
 
     store = open_store(settings, directory)
     return gather_report(store, find_run(store, settings))
 
 
 def _write(data: "ReportData", directory: Path) -> None:
-    from selfreward.report import write_report
+    from selfreward.report.showing import write_report
 
     page, *plots = write_report(data, directory)
     typer.echo(f"wrote {page} and {len(plots)} plots beside it", err=True)

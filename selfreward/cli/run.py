@@ -124,7 +124,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Where the run stands: owner, iteration, stages, checkpoints, last events."""
-    from selfreward import status as view
+    from selfreward.terminal import status as view
 
     settings = settings_of(directory)
     store = open_store(settings, directory)

@@ -76,7 +76,7 @@ def import_(
 def list_(directory: Dir = Path(), run_name: RunName = None, as_json: Json = False) -> None:
     """How many seeds the run has, by the file they came from and by what they may be used for."""
     from selfreward.store.readonly import QueryResult
-    from selfreward.tabular import print_json, print_table
+    from selfreward.terminal.tabular import print_json, print_table
 
     settings = settings_of(directory)
     store = open_store(settings, directory)
@@ -117,7 +117,7 @@ def show(
 
 def _print_import(run: str, reading: "SeedReading", new: int) -> None:
     from selfreward.store.readonly import QueryResult
-    from selfreward.tabular import print_table
+    from selfreward.terminal.tabular import print_table
 
     print(f"run {run}: {len(reading.seeds)} seeds read, {new} of them new\n")
     splits = [_counts(reading.seeds, split) for split in Split]

@@ -13,7 +13,7 @@ import pytest
 from selfreward.config import load_settings
 from selfreward.store import Store
 from selfreward.store.readonly import QueryResult
-from selfreward.tabular import print_csv, print_json, print_table
+from selfreward.terminal.tabular import print_csv, print_json, print_table
 from selfreward.text import printable
 from tests.commands import selfreward
 from tests.conftest import Filled

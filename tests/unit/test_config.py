@@ -162,7 +162,8 @@ def test_every_setting_is_explained() -> None:
 
 LIGHT = """
 import sys
-import selfreward.cli, selfreward.daemon, selfreward.foreground, selfreward.status, selfreward.doctor
+import selfreward.cli, selfreward.daemon, selfreward.foreground
+import selfreward.terminal.status, selfreward.terminal.doctor
 heavy = {"torch", "transformers", "trl", "vllm", "datasets", "peft"} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from selfreward.alpaca import alpaca_outputs, write_outputs
 from selfreward.errors import BadInput
-from selfreward.report import ReportData, as_json, print_report, write_report
-from selfreward.report_data import Change, assistant_figures
-from selfreward.report_metrics import JUDGE_FIGURES
+from selfreward.exports.alpaca import alpaca_outputs, write_outputs
+from selfreward.report.data import Change, assistant_figures
+from selfreward.report.metrics import JUDGE_FIGURES
+from selfreward.report.showing import ReportData, as_json, print_report, write_report
 from selfreward.types import (
     CheckpointKind,
     CheckpointRow,
@@ -337,7 +337,8 @@ def test_a_report_that_cannot_be_written_is_a_message(tmp_path: Path) -> None:
 
 
 def test_a_report_on_the_terminal_needs_no_matplotlib() -> None:
-    code = "import sys, selfreward.report, selfreward.plots; sys.exit('matplotlib' in sys.modules)"
+    modules = "selfreward.report.showing, selfreward.report.plots"
+    code = f"import sys, {modules}; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

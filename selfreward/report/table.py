@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from selfreward.report_data import Change, ReportData, assistant_figures
-from selfreward.report_metrics import JUDGE_FIGURES, Description, Scale
+from selfreward.report.data import Change, ReportData, assistant_figures
+from selfreward.report.metrics import JUDGE_FIGURES, Description, Scale
 from selfreward.types import CheckpointRow, EvaluationRow, GateState
 
 NOTHING = "–"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from selfreward.errors import BadInput
-from selfreward.report_metrics import ASSISTANT_FIGURES, Description
+from selfreward.report.metrics import ASSISTANT_FIGURES, Description
 from selfreward.types import CheckpointKind, CheckpointRow, EvaluationRow, GateResult, Metric, Suite
 
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from selfreward.report_data import ReportData, assistant_figures
-from selfreward.report_metrics import JUDGE_FIGURES, Description
-from selfreward.report_table import LEGEND, Cell, Section, raised_gates, sections
+from selfreward.report.data import ReportData, assistant_figures
+from selfreward.report.metrics import JUDGE_FIGURES, Description
+from selfreward.report.table import LEGEND, Cell, Section, raised_gates, sections
 from selfreward.text import printable
 
 _MARKUP = re.compile(r"[\\`*\[\]|<>#~]|(?<!\w)_|_(?!\w)")

@@ -1,6 +1,6 @@
 """Gathers what the store knows of a run's checkpoints for the report."""
 
-from selfreward.report_data import ReportData
+from selfreward.report.data import ReportData
 from selfreward.store import Store
 from selfreward.types import RunRow
 

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from selfreward.errors import BadInput
-from selfreward.report_data import ReportData, assistant_figures
-from selfreward.report_metrics import JUDGE_FIGURES
-from selfreward.report_page import markdown
-from selfreward.report_table import LEGEND, Cell, Line, Section, raised_gates, sections
+from selfreward.report.data import ReportData, assistant_figures
+from selfreward.report.metrics import JUDGE_FIGURES
+from selfreward.report.page import markdown
+from selfreward.report.table import LEGEND, Cell, Line, Section, raised_gates, sections
 from selfreward.text import printable
 from selfreward.training.checkpoint import write_durably
 from selfreward.types import CheckpointRow, Suite
@@ -93,7 +93,7 @@ def write_report(data: ReportData, directory: Path) -> list[Path]:
 
     Each file appears whole; `report.md` is the last. Raises BadInput when the place cannot be written.
     """
-    from selfreward.plots import save_plots
+    from selfreward.report.plots import save_plots
 
     page = directory / "report.md"
     try:

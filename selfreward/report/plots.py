@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.report_data import ReportData
-from selfreward.report_metrics import ASSISTANT_FIGURES, JUDGE_FIGURES, Description, Scale
+from selfreward.report.data import ReportData
+from selfreward.report.metrics import ASSISTANT_FIGURES, JUDGE_FIGURES, Description, Scale
 from selfreward.text import printable
 from selfreward.types import Metric, Suite
 

@@ -1,0 +1,1 @@
+"""What leaves the database for other programs: data sets, models, answers."""
