@@ -25,6 +25,7 @@ from selfreward.types import (
     StageRow,
     WrittenPrompt,
 )
+from tests.filled import make_filled
 
 
 @pytest.fixture(scope="session")
@@ -179,3 +180,9 @@ class Filled:
 def filled(store: Store) -> Filled:
     """A store with a run and an iteration in it."""
     return Filled(store)
+
+
+@pytest.fixture(scope="session")
+def done_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that is done, to read. Tests that change it copy it."""
+    return make_filled(tmp_path_factory.mktemp("filled"))
