@@ -18,7 +18,7 @@ from selfreward.places import SETTINGS_FILE
 from selfreward.resources import presets_dir
 
 ENV_PREFIX = "SELFREWARD_"
-ENV_NOT_SETTINGS = frozenset({"SELFREWARD_CRASH_AT"})
+ENV_NOT_SETTINGS = frozenset({"SELFREWARD_CRASH_AT", "SELFREWARD_TOKEN"})
 
 
 def load_settings(
