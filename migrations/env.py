@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Connection
 
 from selfreward.crash import crash_point
 from selfreward.store.database import Database
-from selfreward.store.schema import CleanJson, CleanText, Table, UtcDateTime
+from selfreward.store.schema import CleanJson, CleanText, Table, UtcDateTime, is_compared
 
 
 def render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:
@@ -31,6 +31,7 @@ def migrate(connection: Connection) -> None:
         render_as_batch=True,
         compare_type=True,
         render_item=render_item,
+        include_object=is_compared,
         transactional_ddl=True,
         on_version_apply=lambda **_: crash_point("migration:begun"),
     )

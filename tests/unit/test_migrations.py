@@ -19,9 +19,10 @@ from selfreward.errors import StoreError
 from selfreward.store import Store
 from selfreward.store import migrate as migration
 from selfreward.store.migrate import current_revision, head_revision, upgrade
-from selfreward.store.schema import Table
+from selfreward.store.schema import Table, is_compared
 from selfreward.types import MetricPoint, RankedReply, Seed, Split, StageName
 
+COMPARED = {"compare_type": True, "include_object": is_compared}
 AT = "'2025-03-04 05:06:07'"
 # What one finished iteration leaves at revision 0001: at least a row in every table there was.
 ROWS_AT_0001 = (
@@ -120,7 +121,7 @@ def _select(table: str, columns: list[str]) -> TextClause:
 
 def test_models_and_migrations_agree(store: Store) -> None:
     with store.database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts=COMPARED)
         assert compare_metadata(context, Table.metadata) == []
 
 
@@ -185,7 +186,7 @@ def test_an_upgrade_keeps_every_row(at_0001: Store) -> None:
 def test_an_upgraded_database_has_the_schema_of_a_fresh_one(at_0001: Store) -> None:
     upgrade(at_0001.database)
     with at_0001.database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts=COMPARED)
         assert compare_metadata(context, Table.metadata) == []
         for view in inspect(connection).get_view_names():
             connection.execute(text(f"SELECT * FROM {view}")).all()

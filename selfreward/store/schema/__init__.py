@@ -32,11 +32,14 @@ from selfreward.store.schema.runs import (
     Setting,
     Stage,
 )
+from selfreward.store.schema.search import is_compared
+from selfreward.store.schema.tallies import CandidateTally, JudgementTally
 
 __all__ = [
     "Answer",
     "AnswerComparison",
     "Candidate",
+    "CandidateTally",
     "Checkpoint",
     "CleanJson",
     "CleanText",
@@ -49,6 +52,7 @@ __all__ = [
     "Iteration",
     "Judge",
     "Judgement",
+    "JudgementTally",
     "Lease",
     "PairDecision",
     "PreferencePair",
@@ -63,4 +67,5 @@ __all__ = [
     "Table",
     "TrainingMetric",
     "UtcDateTime",
+    "is_compared",
 ]

@@ -150,6 +150,8 @@ class PreferencePair(Table):
         UniqueConstraint("iteration_id", "prompt_id"),
         CheckConstraint("chosen_id <> rejected_id", name="two_candidates"),
         CheckConstraint("chosen_score > rejected_score", name="no_tie"),
+        Index("ix_preference_pair_margin", "iteration_id", "margin", "prompt_id", "excluded"),
+        Index("ix_preference_pair_prompt", "prompt_id"),
         {"comment": "A preference pair: what the next checkpoint is trained on."},
     )
 
@@ -175,7 +177,11 @@ class PairDecision(Table):
     """What became of each prompt."""
 
     __tablename__ = "pair_decision"
-    __table_args__ = ({"comment": "For each prompt, whether it gave a pair, and if not, why."},)
+    __table_args__ = (
+        Index("ix_pair_decision_outcome", "iteration_id", "outcome", "prompt_id"),
+        Index("ix_pair_decision_best", "iteration_id", "best_score", "prompt_id"),
+        {"comment": "For each prompt, whether it gave a pair, and if not, why."},
+    )
 
     iteration_id: Mapped[int] = mapped_column(
         Id, ForeignKey("iteration.id"), primary_key=True, comment="The iteration that decided."
@@ -185,6 +191,12 @@ class PairDecision(Table):
     )
     outcome: Mapped[str] = mapped_column(
         comment="paired, unscored, tie, twins, below_margin or pair_too_long."
+    )
+    best_score: Mapped[float | None] = mapped_column(
+        comment="Mean score of the best of the candidates that took part; NULL when unscored."
+    )
+    worst_score: Mapped[float | None] = mapped_column(
+        comment="Mean score of the worst of them; NULL when unscored."
     )
 
 
