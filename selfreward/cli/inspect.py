@@ -1,4 +1,4 @@
-"""Commands that look: SQL on the rows, what is installed, the database's schema."""
+"""Commands that look: SQL on the rows, what is installed."""
 
 import json
 import sys
@@ -11,8 +11,6 @@ from selfreward.cli.options import DATA, RUN, Dir, Json, RunName, open_store, se
 from selfreward.errors import ExitCode
 
 commands = typer.Typer()
-database = typer.Typer(help="The database's schema.", no_args_is_help=True)
-commands.add_typer(database, name="db", rich_help_panel=DATA)
 
 
 @commands.command(rich_help_panel=DATA)
@@ -66,23 +64,3 @@ def doctor(
         check.show(findings)
     if any(finding.level == "missing" for finding in findings):
         raise typer.Exit(int(ExitCode.FAILED))
-
-
-@database.command("upgrade")
-def db_upgrade(directory: Dir = Path(), run_name: RunName = None) -> None:
-    """Make the database, or bring it to the schema of this version."""
-    from selfreward.store.migrate import current_revision, upgrade
-
-    store = open_store(settings_of(directory), directory, check=False)
-    before = current_revision(store.database)
-    upgrade(store.database)
-    print(f"revision {before or 'none'} → {current_revision(store.database)}")
-
-
-@database.command("current")
-def db_current(directory: Dir = Path(), run_name: RunName = None) -> None:
-    """The database's revision, and the one this version needs."""
-    from selfreward.store.migrate import current_revision, head_revision
-
-    store = open_store(settings_of(directory), directory, check=False)
-    print(f"revision {current_revision(store.database) or 'none'}, this version needs {head_revision()}")
