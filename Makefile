@@ -44,7 +44,7 @@ lint: setup
 test: lint
 	$(BIN)/pytest -n 2 tests/unit
 	$(BIN)/pytest -n 2 tests/crash
-	$(BIN)/pytest -n 2 --dist loadfile tests/integration
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration
 
 bench: setup
 	$(BIN)/python -m tests.bench

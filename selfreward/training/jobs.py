@@ -1,5 +1,6 @@
 """Jobs for the child process: fully resolved descriptions that travel as `job.json`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -24,7 +25,7 @@ class _Job(BaseModel):
     """The lease's fencing number: names the temporary directory."""
 
 
-class _TrainingJob(_Job):
+class _TrainingJob(_Job, ABC):
     section: ClassVar[str]
     """The settings that hints name."""
 
@@ -47,9 +48,9 @@ class _TrainingJob(_Job):
         return origin.digest(self.model_digest, data, self.settings, self.seed)
 
     @property
+    @abstractmethod
     def data(self) -> Path:
         """The file with what is learnt from."""
-        raise NotImplementedError
 
 
 class DpoJob(_TrainingJob):

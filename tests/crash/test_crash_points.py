@@ -82,7 +82,6 @@ AGAIN = {
     "bootstrap": ("examples:stored:2", "train:published", "train:recorded"),
     "retention": ("retention:marked:2", "retention:marked:2"),
     "backup": ("backup:copied:2", "backup:copied"),
-    "converted": ("model:renamed",),
 }
 # What a drain finishes is not come to again: more of everything, and in another order.
 DRAINED = {

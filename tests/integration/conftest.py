@@ -12,6 +12,15 @@ from tests.tiny_model import make_tiny_model
 
 MakeRun = Callable[..., Run]
 
+LONGEST = ("test_end_to_end", "test_engines", "test_resume_training", "test_bootstrap", "test_no_survivors")
+"""The files that take longest come first: two at a time then end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first; for xdist's --no-loadscope-reorder."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:

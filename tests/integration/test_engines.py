@@ -35,7 +35,13 @@ Run = Callable[[Coroutine[Any, Any, Result]], Result]
 SERVED = {
     "fake": EngineSettings(type="fake", max_model_len=512),
     "vllm": EngineSettings(
-        type="vllm", max_model_len=512, max_num_seqs=16, cpu_kv_cache_gib=1, memory=0.3, start_timeout_s=300
+        type="vllm",
+        dtype="float32",
+        max_model_len=512,
+        max_num_seqs=16,
+        cpu_kv_cache_gib=1,
+        memory=0.3,
+        start_timeout_s=300,
     ),
 }
 GREEDY = SamplingSettings(temperature=0, max_tokens=24)
@@ -379,24 +385,21 @@ def test_a_missing_model_is_named_before_anything_starts(run: Run[Any], tmp_path
         run(_answers(EngineSettings(type=kind), tmp_path / "nowhere", 1))
 
 
-@pytest.mark.slow
-def test_vllm_tells_the_probabilities_that_the_model_has(
-    run: Run[Any], checkpoint: Path, tmp_path: Path
+def test_the_probabilities_are_those_that_the_model_has(
+    engine: Engine, run: Run[Any], checkpoint: Path, request: pytest.FixtureRequest
 ) -> None:
     """Against transformers in float32, the space at the end of the stem included."""
+    if request.node.callspec.params["engine"] == "fake":
+        pytest.skip("the fake engine has no model")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    async def served() -> list[Choice]:
-        settings = SERVED["vllm"].model_copy(update={"dtype": "float32"})
-        async with serve(checkpoint, settings, log_dir=tmp_path, seed=1) as engine:
-            return [await engine.choose(ask("Judge this."), stem, SCORES) for stem in STEMS]
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     digits, seen = tokenizer.convert_tokens_to_ids(SCORES), []
     opened = tokenizer.apply_chat_template(ask("Judge this."), tokenize=False, add_generation_prompt=True)
-    for stem, choice in zip(STEMS, run(served()), strict=True):
+    for stem in STEMS:
+        choice = run(engine.choose(ask("Judge this."), stem, SCORES))
         tokens = tokenizer(opened + stem, add_special_tokens=False, return_tensors="pt").input_ids
         with torch.no_grad():
             shares = model(tokens).logits[0, -1].softmax(-1)[digits].tolist()

@@ -133,17 +133,11 @@ def shared_memory() -> set[str]:
     return {path.name for path in SHARED_MEMORY.iterdir()}
 
 
-@pytest.fixture(params=["fake", pytest.param("vllm", marks=pytest.mark.slow)])
-def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Parent, Tree]]:
-    """A parent with a running engine; the fake one has a grandchild in a session of its own."""
-    settings = {
-        "fake": EngineSettings(type="fake", extra_args={"detach": True}),
-        "vllm": EngineSettings(
-            type="vllm", max_model_len=256, max_num_seqs=4, cpu_kv_cache_gib=1, memory=0.3
-        ),
-    }[request.param]
-    model = make_tiny_model(tmp_path / "model") if request.param == "vllm" else tmp_path
-    parent = start(SERVE, settings.model_dump_json(), str(model), str(tmp_path / "logs"))
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[tuple[Parent, Tree]]:
+    """A parent with a running engine that has a grandchild in a session of its own, as vLLM has them."""
+    settings = EngineSettings(type="fake", extra_args={"detach": True})
+    parent = start(SERVE, settings.model_dump_json(), str(tmp_path), str(tmp_path / "logs"))
     tree = Tree(parent.pid)
     yield parent, tree
     tree.close()
@@ -168,7 +162,7 @@ def test_nothing_outlives_a_killed_guard_and_the_parent_learns_of_it(serving: tu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["leave", "kill"])
-def test_vllm_leaves_no_shared_memory(tmp_path: Path, way: str) -> None:
+def test_vllm_leaves_no_process_and_no_shared_memory(tmp_path: Path, way: str) -> None:
     settings = EngineSettings(type="vllm", max_model_len=256, max_num_seqs=4, cpu_kv_cache_gib=1, memory=0.3)
     model = make_tiny_model(tmp_path / "model")
     parent = start(SERVE, settings.model_dump_json(), str(model), str(tmp_path / "logs"), way)
