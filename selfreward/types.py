@@ -590,6 +590,9 @@ class PairDecision:
     prompt_id: int
     outcome: PairOutcome
     pair: PreferencePair | None = None
+    best_score: float | None = None
+    """Mean score of the best of the candidates that took part; None when unscored."""
+    worst_score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -609,16 +612,6 @@ class MetricPoint:
     step: int
     name: str
     value: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageProgress:
-    """How far a stage is: `done` of `total` items (`total` None while it is not known)."""
-
-    name: StageName
-    status: Status
-    done: int
-    total: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

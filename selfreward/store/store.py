@@ -14,6 +14,7 @@ from selfreward.store.lease import Leases
 from selfreward.store.migrate import current_revision, require_head, upgrade
 from selfreward.store.pairs import Pairs
 from selfreward.store.pool import Pool
+from selfreward.store.progress import Progress
 from selfreward.store.prompts import Prompts
 from selfreward.store.replies import Replies
 from selfreward.store.runs import Runs
@@ -36,6 +37,7 @@ class Store:
         self.evaluations = Evaluations(self.database)
         self.gates = Gates(self.database)
         self.journal = Journal(self.database)
+        self.progress = Progress(self.database)
         self.leases = Leases(self.database)
 
     @classmethod

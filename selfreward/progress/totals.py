@@ -1,0 +1,171 @@
+"""How much each stage of an iteration is to do, and has done, by its settings and its rows."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from selfreward.config import Settings
+from selfreward.store import Store
+from selfreward.store.candidates import JUDGEABLE
+from selfreward.types import (
+    ExampleKind,
+    IterationRow,
+    PairOutcome,
+    RunRow,
+    Split,
+    StageName,
+    Status,
+)
+
+WRITING = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE)
+MEASURING = (StageName.ANSWER_HELD_OUT, StageName.JUDGE_HELD_OUT, StageName.COMPARE)
+UNITS = {
+    StageName.SELF_INSTRUCT: "prompts",
+    StageName.SAMPLE: "candidates",
+    StageName.JUDGE: "judgements",
+    StageName.ANSWER_HELD_OUT: "answers",
+    StageName.JUDGE_HELD_OUT: "judgements",
+    StageName.MEASURE_BASELINE: "judgements",
+    StageName.COMPARE: "comparisons",
+    StageName.COMPARE_INDEPENDENT: "comparisons",
+    StageName.SELECT: "examples",
+    StageName.PAIR: "prompts",
+    StageName.TRAIN: "steps",
+    StageName.BASELINE: "steps",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of an iteration when totals are told."""
+
+    store: Store
+    settings: Settings
+    run: RunRow
+    iteration: IterationRow
+    statuses: Mapping[StageName, Status]
+    counts: Mapping[StageName, int]
+    outcomes: Mapping[PairOutcome, int] = field(default_factory=dict)
+
+    def is_done(self, name: StageName) -> bool:
+        """Whether a stage has ended well."""
+        return self.statuses.get(name) is Status.DONE
+
+
+def expected(t: int, settings: Settings) -> tuple[StageName, ...]:
+    """The stages of iteration t, in the order in which they begin."""
+    measured = settings.evaluation.enabled
+    independent = (StageName.COMPARE_INDEPENDENT,) if settings.evaluation.independent.model and t > 1 else ()
+    measuring = (*MEASURING, *independent, StageName.EVALUATE) if measured else ()
+    if t:
+        return (*WRITING, *measuring, StageName.PAIR, StageName.CHECK, StageName.TRAIN)
+    judged = (StageName.BASELINE, StageName.JUDGE, StageName.MEASURE_BASELINE)
+    return (
+        *measuring,
+        *(judged if settings.bootstrap.eft == "judged" else ()),
+        StageName.SELECT,
+        StageName.TRAIN,
+    )
+
+
+def done(known: Known, name: StageName) -> int:
+    """Items that a stage has done."""
+    if known.iteration.t == 0 and name in _OF_BASELINE:
+        made = known.store.progress.bootstrap_judgements(known.iteration)
+        return sum(count for key, count in made.items() if _OF_BASELINE[name](*key))
+    return known.counts.get(name, 0)
+
+
+def total(known: Known, name: StageName) -> int | None:
+    """Items that a stage will have done in the end, as far as is known."""
+    if known.is_done(name):
+        return done(known, name) if name in UNITS else None
+    if name in (StageName.JUDGE_HELD_OUT, StageName.MEASURE_BASELINE):
+        return _held_out_judgements(known)
+    if known.iteration.t == 0 and name is StageName.JUDGE:
+        return _bootstrap_judgements(known)
+    rule = _TOTALS.get(name)
+    return None if rule is None else rule(known)
+
+
+def _prompts(known: Known) -> int:
+    """Written as many as are wanted, or as there are when no more come."""
+    target = known.settings.self_instruct.target
+    if known.is_done(StageName.SELF_INSTRUCT):
+        return known.counts.get(StageName.SELF_INSTRUCT, target)
+    return target
+
+
+def _candidates(known: Known) -> int:
+    return _prompts(known) * known.settings.sample.candidates
+
+
+def _judgements(known: Known) -> int:
+    """Of what is worth judging: an empty answer is not."""
+    statuses = known.store.candidates.statuses(known.iteration.data_iteration_id)
+    spared = sum(count for status, count in statuses.items() if status not in JUDGEABLE)
+    return max(0, _candidates(known) - spared) * known.settings.judge.wanted
+
+
+def _answers(known: Known) -> int:
+    return len(known.store.answers.prompts(known.run.id, known.settings.evaluation.prompts))
+
+
+def _held_out_judgements(known: Known) -> int:
+    evaluation, replies = known.settings.evaluation, known.store.replies
+    samples = 1 if known.settings.judge.score == "direct" else evaluation.samples
+    ranked = replies.held_out(known.run.id, evaluation.replies) if evaluation.enabled else []
+    return replies.count(ranked) * samples
+
+
+def _bootstrap_judgements(known: Known) -> int:
+    replies = known.store.replies
+    ranked = replies.prompts(known.run.id, Split.TRAIN)
+    return replies.count(ranked) * known.settings.bootstrap.samples
+
+
+def _comparisons(known: Known) -> int:
+    """With M_{t-1} and with M_1, both orders of each."""
+    t = known.iteration.t
+    first = 0 if known.settings.bootstrap.mode == "sft" else 1
+    opponents = {version for version in (t - 1, 1) if first <= version < t}
+    return 2 * len(opponents) * _answers(known) if known.settings.evaluation.compare else 0
+
+
+def _steps(known: Known) -> int | None:
+    """Of DPO on the pairs, or of SFT on the examples that are kept."""
+    if known.iteration.t == 0:
+        return _sft_steps(known, tuple(ExampleKind)) if known.is_done(StageName.SELECT) else None
+    if not known.is_done(StageName.PAIR):
+        return None
+    train = known.settings.train
+    return math.ceil(known.outcomes.get(PairOutcome.PAIRED, 0) / train.batch_size) * train.epochs
+
+
+def _baseline_steps(known: Known) -> int:
+    return _sft_steps(known, (ExampleKind.IFT,))
+
+
+def _sft_steps(known: Known, kinds: tuple[ExampleKind, ...]) -> int:
+    sft = known.settings.bootstrap.sft
+    counts = known.store.examples.counts(known.iteration.id)
+    kept = sum(count for (kind, dropped), count in counts.items() if kind in kinds and dropped is None)
+    return math.ceil(kept / sft.batch_size) * sft.epochs
+
+
+_TOTALS = {
+    StageName.SELF_INSTRUCT: _prompts,
+    StageName.SAMPLE: _candidates,
+    StageName.JUDGE: _judgements,
+    StageName.ANSWER_HELD_OUT: _answers,
+    StageName.COMPARE: _comparisons,
+    StageName.COMPARE_INDEPENDENT: _comparisons,
+    StageName.PAIR: _prompts,
+    StageName.TRAIN: _steps,
+    StageName.BASELINE: _baseline_steps,
+}
+_OF_BASELINE = {
+    StageName.JUDGE_HELD_OUT: lambda by_m_0, split: by_m_0,
+    StageName.JUDGE: lambda by_m_0, split: not by_m_0 and split is Split.TRAIN,
+    StageName.MEASURE_BASELINE: lambda by_m_0, split: not by_m_0 and split is Split.HELD_OUT,
+}
