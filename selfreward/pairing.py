@@ -5,7 +5,7 @@ in another order could have another mean, and 4.1 − 4.0 would fall short of a 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 from statistics import mean
@@ -51,7 +51,9 @@ def decide(prompt: ScoredPrompt, settings: PairSettings) -> PairDecision:
     ]
     if len(eligible) < 2:
         return PairDecision(prompt_id=prompt.id, outcome=PairOutcome.UNSCORED)
-    return RULES[settings.rule](prompt, eligible, settings)
+    scores = [ranked.mean for ranked in eligible]
+    decision = RULES[settings.rule](prompt, eligible, settings)
+    return replace(decision, best_score=float(max(scores)), worst_score=float(min(scores)))
 
 
 def _takes_part(candidate: ScoredCandidate, settings: PairSettings) -> bool:

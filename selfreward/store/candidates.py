@@ -5,12 +5,19 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import select, update
 
 from selfreward.crash import crash_point
+from selfreward.store.counting import (
+    COUNTED,
+    COUNTED_JUDGEMENT,
+    count_candidates,
+    count_judgements,
+    judgement_figures,
+)
 from selfreward.store.database import Database
-from selfreward.store.rows import AnySelect, insert_new, insert_one, now
-from selfreward.store.schema import Candidate, ItemFailure, Judge, Judgement, Prompt, Stage
+from selfreward.store.rows import AnySelect, insert_new, insert_one, insert_returning, now
+from selfreward.store.schema import Candidate, CandidateTally, ItemFailure, Judge, Judgement, Prompt, Stage
 from selfreward.text import digest
 from selfreward.types import CandidateStatus, CandidateTask, NewCandidate, NewJudgement
 
@@ -31,10 +38,11 @@ class Candidates:
         candidates: Sequence[NewCandidate],
         cursor: int,
     ) -> None:
-        """Store answers and move the stage's cursor, in one transaction. Repeats are ignored."""
+        """Store and tally answers and move the stage's cursor, in one transaction. Repeats are ignored."""
         rows = [_candidate_row(iteration_id, session_id, candidate) for candidate in candidates]
         with self._database.write() as connection:
-            insert_new(connection, Candidate, rows)
+            new = insert_returning(connection, Candidate, rows, *COUNTED)
+            count_candidates(connection, iteration_id, new)
             connection.execute(move_cursor(stage_id, cursor))
             crash_point("sample:storing")
 
@@ -46,10 +54,11 @@ class Candidates:
         judgements: Sequence[NewJudgement],
         cursor: int,
     ) -> None:
-        """Store judgements and move the stage's cursor, in one transaction. Repeats are ignored."""
+        """Store and tally judgements and move the stage's cursor, in one transaction. Repeats are ignored."""
         rows = [_judgement_row(judge_id, session_id, judgement) for judgement in judgements]
         with self._database.write() as connection:
-            insert_new(connection, Judgement, rows)
+            new = insert_returning(connection, Judgement, rows, *COUNTED_JUDGEMENT)
+            count_judgements(connection, judge_id, new)
             connection.execute(move_cursor(stage_id, cursor))
             crash_point("judge:storing")
 
@@ -104,27 +113,23 @@ class Candidates:
 
     def statuses(self, iteration_id: int) -> dict[str, int]:
         """How many candidates of an iteration ended in which way."""
-        query = (
-            select(Candidate.status, func.count())
-            .where(Candidate.iteration_id == iteration_id)
-            .group_by(Candidate.status)
-        )
+        query = select(CandidateTally.status, CandidateTally.candidates)
         with self._database.read() as connection:
-            return {status: count for status, count in connection.execute(query)}
+            found = connection.execute(query.where(CandidateTally.iteration_id == iteration_id))
+            return {status: count for status, count in found}
 
     def judgement_count(self, iteration_id: int, judge_id: int) -> int:
         """Judgements of an iteration's candidates that a judge has given, readable or not."""
-        with self._database.read() as connection:
-            query = _judgements_of(iteration_id, judge_id, func.count())
-            return int(connection.execute(query).scalar_one())
+        return self.judged(iteration_id, judge_id)[0]
 
     def judged(self, iteration_id: int, judge_id: int) -> tuple[int, int, float | None]:
-        """(judgements, readable ones, their mean score) of an iteration's candidates by a judge."""
-        figures = (func.count(), func.count(Judgement.score), func.avg(Judgement.score))
+        """(judgements, readable ones, their mean score) of an iteration's candidates by a judge.
+
+        Of this iteration's: a fork's judge can be its parent's.
+        """
         with self._database.read() as connection:
-            query = _judgements_of(iteration_id, judge_id, *figures)
-            total, read, mean = connection.execute(query).one()
-        return total, read, mean
+            total, read, score = connection.execute(judgement_figures(iteration_id, judge_id)).one()
+        return total, read, score / read if read else None
 
     def record_failure(self, stage_id: int, item_id: int, error: str) -> int:
         """Count one more failed try of an item; returns how many it has had."""
@@ -141,19 +146,6 @@ class Candidates:
 def move_cursor(stage_id: int, cursor: int) -> Any:
     """The cursor only moves on: it is a promise that nothing below it is missing."""
     return update(Stage).where(Stage.id == stage_id, Stage.cursor < cursor).values(cursor=cursor)
-
-
-def _judgements_of(iteration_id: int, judge_id: int, *figures: ColumnElement[Any]) -> AnySelect:
-    """Of a judge, as far as it judged this iteration's candidates: a fork's judge can be its parent's.
-
-    Found through the candidates: judgements have no index on their judge, which every insert would pay for.
-    """
-    return (
-        select(*figures)
-        .select_from(Candidate)
-        .join(Judgement, Judgement.candidate_id == Candidate.id)
-        .where(Candidate.iteration_id == iteration_id, Judgement.judge_id == judge_id)
-    )
 
 
 def short_of_judgements(iteration_id: int, judge_id: int, wanted: int, after: int, limit: int) -> AnySelect:

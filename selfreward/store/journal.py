@@ -6,18 +6,17 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
+from selfreward.store.counting import candidate_count, judgement_figures
 from selfreward.store.database import Database
 from selfreward.store.rows import AnySelect, insert_new, insert_one, now
 from selfreward.store.schema import (
     Answer,
     AnswerComparison,
-    Candidate,
     Checkpoint,
     ControlRequest,
     Event,
     Iteration,
     Judge,
-    Judgement,
     PairDecision,
     Prompt,
     ReplyJudgement,
@@ -132,18 +131,13 @@ def _accepted(iteration: IterationRow) -> AnySelect:
 
 
 def _candidates(iteration: IterationRow) -> AnySelect:
-    return select(func.count()).where(Candidate.iteration_id == iteration.data_iteration_id)
+    return candidate_count(iteration.data_iteration_id)
 
 
 def _judgements(iteration: IterationRow) -> AnySelect:
     """Those by the judge whose judgements count."""
     judge = select(Iteration.judge_id).where(Iteration.id == iteration.id).scalar_subquery()
-    return (
-        select(func.count())
-        .select_from(Candidate)
-        .join(Judgement, Judgement.candidate_id == Candidate.id)
-        .where(Candidate.iteration_id == iteration.data_iteration_id, Judgement.judge_id == judge)
-    )
+    return judgement_figures(iteration.data_iteration_id, judge)
 
 
 def _decisions(iteration: IterationRow) -> AnySelect:

@@ -55,7 +55,13 @@ class Pairs:
     ) -> None:
         """Store decisions and pairs and move the stage's cursor, in one transaction. Repeats are ignored."""
         outcomes = [
-            {"iteration_id": iteration_id, "prompt_id": decision.prompt_id, "outcome": decision.outcome}
+            {
+                "iteration_id": iteration_id,
+                "prompt_id": decision.prompt_id,
+                "outcome": decision.outcome,
+                "best_score": decision.best_score,
+                "worst_score": decision.worst_score,
+            }
             for decision in decisions
         ]
         pairs = [

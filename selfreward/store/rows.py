@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert
 from sqlalchemy.dialects import postgresql, sqlite
 
 from selfreward.store.schema import Table
@@ -23,10 +23,34 @@ def insert_new(connection: Connection, table: type[Table], rows: Sequence[dict[s
 
     A replay after a crash goes through here, which is why it can do no harm.
     """
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), list(rows))
+
+
+def insert_returning(
+    connection: Connection, table: type[Table], rows: Sequence[dict[str, Any]], *columns: ColumnElement[Any]
+) -> list[AnyRow]:
+    """The same; returns these columns of the rows that were not there yet, in no order."""
     if not rows:
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+        return []
+    statement = _insert(connection, table).on_conflict_do_nothing().returning(*columns)
+    return list(connection.execute(statement, list(rows)).all())
+
+
+def add_up(connection: Connection, table: type[Table], rows: Sequence[dict[str, Any]]) -> None:
+    """Add each row's figures to those of the row that has its primary key; make it where there is none.
+
+    In the order of their keys, so that two writers never wait for each other.
+    """
+    keys = [column.name for column in table.__table__.primary_key]
+    for row in sorted(rows, key=lambda row: [row[name] for name in keys]):
+        new = _insert(connection, table).values(**row)
+        sums = {name: table.__table__.c[name] + new.excluded[name] for name in row if name not in keys}
+        connection.execute(new.on_conflict_do_update(index_elements=keys, set_=sums))
+
+
+def _insert(connection: Connection, table: type[Table]) -> "postgresql.Insert | sqlite.Insert":
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def insert_one(connection: Connection, table: type[Table], **values: Any) -> int:

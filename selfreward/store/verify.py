@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from selfreward.store.database import Database
 from selfreward.store.lineage import lineage
 from selfreward.store.migrate import current_revision, head_revision
+from selfreward.store.recount import wrong_tallies
 from selfreward.store.schema import Checkpoint, Event, Iteration, Run, Setting, Stage
 from selfreward.store.tally import Facts, candidates, iteration_counts, pairs
 from selfreward.text import restore_values
@@ -159,7 +160,13 @@ def _pairs(connection: Connection) -> Check:
     return told("pairs", f"{total:,} pairs", problems)
 
 
-LOOKS: tuple[Look, ...] = (_settings, _iterations, _counts, _candidates, _pairs)
+def _tallies(connection: Connection) -> Check:
+    """What is counted as rows are stored is what there is."""
+    total, problems = wrong_tallies(connection)
+    return told("tallies", f"{total:,} tallies", problems)
+
+
+LOOKS: tuple[Look, ...] = (_settings, _iterations, _counts, _candidates, _pairs, _tallies)
 
 
 def _facts(connection: Connection) -> list[Facts]:

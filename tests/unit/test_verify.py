@@ -112,7 +112,7 @@ def test_nothing_is_wrong_with_a_run_as_it_should_be(whole: Whole) -> None:
     status, checks = whole.verify()
     assert status == 0, checks
     database = {"integrity", "references"} if whole.store.database.is_sqlite else {"constraints"}
-    rows = {"schema", "settings", "iterations", "counts", "candidates", "pairs"}
+    rows = {"schema", "settings", "iterations", "counts", "candidates", "pairs", "tallies"}
     assert checks.keys() == database | rows | {"checkpoints", "directories"}
     assert checks["candidates"]["looked_at"] == "4 candidates"
     assert checks["checkpoints"]["looked_at"] == "2 checkpoints, every byte"
@@ -120,14 +120,36 @@ def test_nothing_is_wrong_with_a_run_as_it_should_be(whole: Whole) -> None:
 
 def test_people_are_shown_a_table(whole: Whole) -> None:
     done = selfreward("verify", "--dir", str(whole.directory))
-    assert done.returncode == 0 and "✗" not in done.stdout and done.stdout.count("✓") >= 9
-    whole.sql("DELETE FROM judgement WHERE id = 8")
+    assert done.returncode == 0 and "✗" not in done.stdout and done.stdout.count("✓") >= 10
+    whole.sql("DELETE FROM judgement WHERE id = 8", *RECOUNT)
     done = selfreward("verify", "--dir", str(whole.directory))
     assert done.returncode == 1 and done.stdout.count("✗") == 1
     assert "1 candidates lack judgements, the first is 4" in " ".join(done.stdout.split())
 
 
+# As tallies would be if what is not there had never been.
+RECOUNT = (
+    "UPDATE judgement_tally SET judgements = (SELECT count(*) FROM judgement WHERE score * 10 = tenth),"
+    " score_sum = (SELECT coalesce(sum(score), 0) FROM judgement WHERE score * 10 = tenth),"
+    " score_squares = (SELECT coalesce(sum(score * score), 0) FROM judgement WHERE score * 10 = tenth),"
+    " tokens = (SELECT coalesce(sum(token_count), 0) FROM judgement WHERE score * 10 = tenth)",
+)
 WRONG = {
+    "a judgement was not counted": (
+        ["DELETE FROM judgement WHERE id = 8"],
+        "tallies",
+        "tenth 30: 4 are counted, and there are 3",
+    ),
+    "candidates were not counted": (
+        ["DELETE FROM candidate_tally"],
+        "tallies",
+        "candidate_tally of iteration_id 1, status ok: 0 are counted, and there are 4",
+    ),
+    "scores were not added up": (
+        ["UPDATE judgement_tally SET score_sum = 9 WHERE tenth = 50"],
+        "tallies",
+        "tenth 50: the sums are (9.0, 50.0, 6.0), and should be (10.0, 50.0, 6.0)",
+    ),
     "a judgement is gone": (
         ["DELETE FROM judgement WHERE id = 8"],
         "counts",
@@ -231,6 +253,7 @@ def test_what_is_under_way_is_not_wrong(whole: Whole) -> None:
         "DELETE FROM stage WHERE name IN ('pair', 'train')",
         "UPDATE iteration SET status = 'running'",
         "DELETE FROM checkpoint WHERE name = 'M_2'",
+        *RECOUNT,
     )
     make_checkpoint(whole.directory / "models" / "M_3.tmp-7", "half")
     status, checks = whole.verify()

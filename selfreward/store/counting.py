@@ -1,0 +1,79 @@
+"""Tallies: candidates and judgements counted as they are stored, in the same transaction."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, cast, func, select
+
+from selfreward.store.rows import AnyRow, AnySelect, add_up
+from selfreward.store.schema import Candidate, CandidateTally, Judgement, JudgementTally
+from selfreward.store.schema.base import Id
+from selfreward.types import JudgementStatus
+
+COUNTED = (Candidate.status, Candidate.token_count)
+"""What of a new candidate is counted …"""
+COUNTED_JUDGEMENT = (Judgement.candidate_id, Judgement.status, Judgement.score, Judgement.token_count)
+"""… and what of a new judgement."""
+
+
+def tenth(score: float | None) -> int:
+    """The score times ten, rounded half up; 0 for none."""
+    return 0 if score is None else int(score * 10 + 0.5)
+
+
+def count_candidates(connection: Connection, iteration_id: int, new: Iterable[AnyRow]) -> None:
+    """Add candidates that were just stored to the tally; `new` are their COUNTED columns."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for status, tokens in new:
+        sums[status][0] += 1
+        sums[status][1] += tokens
+    rows = [
+        {"iteration_id": iteration_id, "status": status, "candidates": count, "tokens": tokens}
+        for status, (count, tokens) in sums.items()
+    ]
+    add_up(connection, CandidateTally, rows)
+
+
+def count_judgements(connection: Connection, judge_id: int, new: Sequence[AnyRow]) -> None:
+    """Add judgements that were just stored to the tally; `new` are their COUNTED_JUDGEMENT columns."""
+    of = _iterations(connection, {row.candidate_id for row in new})
+    sums: dict[tuple[int, str, int], dict[str, Any]] = {}
+    for row in new:
+        key = (of[row.candidate_id], row.status, tenth(row.score))
+        mine = sums.setdefault(key, {"judgements": 0, "score_sum": 0.0, "score_squares": 0.0, "tokens": 0})
+        mine["judgements"] += 1
+        mine["score_sum"] += row.score or 0
+        mine["score_squares"] += (row.score or 0) ** 2
+        mine["tokens"] += row.token_count
+    rows = [
+        {"iteration_id": iteration_id, "judge_id": judge_id, "status": status, "tenth": score, **figures}
+        for (iteration_id, status, score), figures in sums.items()
+    ]
+    add_up(connection, JudgementTally, rows)
+
+
+def candidate_count(iteration_id: int) -> AnySelect:
+    """How many candidates an iteration has."""
+    mine = CandidateTally.iteration_id == iteration_id
+    return select(total(CandidateTally.candidates)).where(mine)
+
+
+def judgement_figures(iteration_id: int, judge_id: Any) -> AnySelect:
+    """(judgements, readable ones, sum of their scores) of an iteration's candidates by a judge."""
+    read = case((JudgementTally.status == JudgementStatus.READ, JudgementTally.judgements), else_=0)
+    scores = func.coalesce(func.sum(JudgementTally.score_sum), 0.0)
+    return select(total(JudgementTally.judgements), total(read), scores).where(
+        JudgementTally.iteration_id == iteration_id, JudgementTally.judge_id == judge_id
+    )
+
+
+def _iterations(connection: Connection, candidates: Iterable[int]) -> dict[int, int]:
+    """The iteration of each of these candidates."""
+    query = select(Candidate.id, Candidate.iteration_id).where(Candidate.id.in_(sorted(candidates)))
+    return {key: iteration_id for key, iteration_id in connection.execute(query)}
+
+
+def total(column: Any) -> ColumnElement[int]:
+    """Its sum, 0 of nothing: PostgreSQL would make a decimal of it."""
+    return cast(func.coalesce(func.sum(column), 0), Id)
