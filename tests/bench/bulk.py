@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ REJECTED_OF = 5
 """Every fifth prompt that was written is a rejected one."""
 STEPS, METRICS = 100, ("loss", "learning_rate", "grad_norm", "rewards/margins", "rewards/accuracies")
 SEED = 20_25
+HOUR = timedelta(hours=1)
+"""What each stage took."""
 
 NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :count) "
 CANDIDATES = """
@@ -80,6 +83,20 @@ JUDGEMENTS = f"""
     FROM candidate CROSS JOIN n
     WHERE candidate.iteration_id = :iteration AND candidate.status = 'ok' AND candidate.id <= :last
     ORDER BY candidate.id, n.i
+"""
+CANDIDATE_TALLY = """
+    INSERT INTO candidate_tally (iteration_id, status, candidates, tokens)
+    SELECT iteration_id, status, count(*), sum(token_count) FROM candidate
+    WHERE iteration_id = :iteration GROUP BY iteration_id, status
+"""
+JUDGEMENT_TALLY = """
+    INSERT INTO judgement_tally (iteration_id, judge_id, status, tenth, judgements, score_sum, score_squares,
+                                 tokens)
+    SELECT candidate.iteration_id, judgement.judge_id, judgement.status,
+           CAST(coalesce(10 * judgement.score, 0) AS INTEGER), count(*), sum(coalesce(judgement.score, 0)),
+           sum(coalesce(judgement.score * judgement.score, 0)), sum(judgement.token_count)
+    FROM candidate JOIN judgement ON judgement.candidate_id = candidate.id
+    WHERE candidate.iteration_id = :iteration GROUP BY 1, 2, 3, 4
 """
 DEMONSTRATIONS = """
     INSERT INTO prompt_demonstration (prompt_id, position, demonstration_id)
@@ -166,6 +183,8 @@ class Bulk:
             candidates = connection.execute(text(CANDIDATES_OF), values).all()
             judged = candidates[len(candidates) // 2 if last else -1].id
             _run(connection, JUDGEMENTS, self._size.judgements, {**values, "last": judged})
+            for tally in (CANDIDATE_TALLY, JUDGEMENT_TALLY):
+                connection.execute(text(tally), names)
             _run(connection, REPLY_JUDGEMENTS, 1, values)
             connection.execute(insert(Stage), _stages(iteration, last, candidates[-1].prompt_id, judged))
             if not last:
@@ -242,7 +261,15 @@ def _pair(connection: Connection, iteration: int, judge: int, candidates: Sequen
         scored = [(score_of(prompt, row.candidate_index), row.id) for row in of_prompt if row.status == "ok"]
         (worst, rejected), (best, chosen) = min(scored), max(scored)
         outcome = PairOutcome.TIE if best == worst else PairOutcome.PAIRED
-        decisions.append({"iteration_id": iteration, "prompt_id": prompt, "outcome": outcome})
+        decisions.append(
+            {
+                "iteration_id": iteration,
+                "prompt_id": prompt,
+                "outcome": outcome,
+                "best_score": best,
+                "worst_score": worst,
+            }
+        )
         if best > worst:
             pairs.append(
                 {
@@ -276,16 +303,17 @@ def _metrics(iteration: int) -> list[dict[str, Any]]:
 
 def _stages(iteration: int, last: bool, prompts: int, judged: int) -> list[dict[str, Any]]:
     """All of them done; in the last iteration judging is under way and what follows has not begun."""
-    names = WRITING if last else ORDER
+    names, running = WRITING if last else ORDER, StageName.JUDGE if last else None
     return [
         {
             "iteration_id": iteration,
             "name": name,
-            "status": Status.RUNNING if last and name is StageName.JUDGE else Status.DONE,
+            "status": Status.RUNNING if name is running else Status.DONE,
             "attempts": 1,
             "cursor": judged if name is StageName.JUDGE else prompts,
             "detail": "",
-            "started_at": now(),
+            "started_at": now() - HOUR,
+            "finished_at": None if name is running else now(),
         }
         for name in names
     ]

@@ -41,8 +41,15 @@ CONTENT = {
         SELECT {JUDGE}, prompt.text, candidate_index, sample, raw_text, judgement.status, score
         FROM judgement JOIN candidate ON candidate.id = candidate_id
         JOIN prompt ON prompt.id = candidate.prompt_id {_by("judgement")}""",
+    "candidate tallies": """
+        SELECT t, candidate_tally.status, candidates, tokens
+        FROM candidate_tally JOIN iteration ON iteration.id = iteration_id""",
+    "judgement tallies": f"""
+        SELECT {JUDGE}, t, judgement_tally.status, tenth, judgements, score_sum, score_squares, tokens
+        FROM judgement_tally JOIN iteration ON iteration.id = iteration_id {_by("judgement_tally")}""",
     "decisions": """
-        SELECT t, text, outcome FROM pair_decision JOIN prompt ON prompt.id = prompt_id
+        SELECT t, text, outcome, best_score, worst_score
+        FROM pair_decision JOIN prompt ON prompt.id = prompt_id
         JOIN iteration ON iteration.id = pair_decision.iteration_id""",
     "pairs": f"""
         SELECT t, {JUDGE}, prompt.text, chosen.candidate_index, rejected.candidate_index, chosen_score,
@@ -138,6 +145,19 @@ LEFT_OVER = {
     "written prompts without demonstrations": """
         SELECT count(*) FROM prompt WHERE source = 'self_instruct'
         AND id NOT IN (SELECT prompt_id FROM prompt_demonstration)""",
+    "candidates that are counted wrongly": """
+        SELECT count(*) FROM (
+            SELECT iteration_id, status, count(*), sum(token_count) FROM candidate GROUP BY 1, 2
+            EXCEPT SELECT iteration_id, status, candidates, tokens FROM candidate_tally
+        ) AS wrong""",
+    "judgements that are counted wrongly": """
+        SELECT count(*) FROM (
+            SELECT iteration_id, judge_id, judgement.status, count(*), sum(judgement.token_count)
+            FROM judgement JOIN candidate ON candidate.id = candidate_id GROUP BY 1, 2, 3
+            EXCEPT
+            SELECT iteration_id, judge_id, status, sum(judgements), sum(tokens)
+            FROM judgement_tally GROUP BY 1, 2, 3
+        ) AS wrong""",
     # The last model is measured in an iteration that is not worked on.
     "iterations that are not done": "SELECT count(*) FROM iteration WHERE status NOT IN ('done', 'pending')",
     "stages that are not done": "SELECT count(*) FROM stage WHERE status <> 'done'",
