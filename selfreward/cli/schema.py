@@ -27,3 +27,16 @@ def current(directory: Dir = Path(), run_name: RunName = None) -> None:
 
     store = open_store(settings_of(directory), directory, check=False)
     print(f"revision {current_revision(store.database) or 'none'}, this version needs {head_revision()}")
+
+
+@commands.command()
+def docs() -> None:
+    """Print what every table, view and column holds, as Markdown: docs/schema.md.
+
+    Example:
+
+        selfreward db docs > docs/schema.md
+    """
+    from selfreward.schema_page import page
+
+    print(page(), end="")

@@ -34,8 +34,10 @@ from selfreward.store.schema.runs import (
 )
 from selfreward.store.schema.search import is_compared
 from selfreward.store.schema.tallies import CandidateTally, JudgementTally
+from selfreward.store.schema.views import VIEWS, View
 
 __all__ = [
+    "VIEWS",
     "Answer",
     "AnswerComparison",
     "Candidate",
@@ -67,5 +69,6 @@ __all__ = [
     "Table",
     "TrainingMetric",
     "UtcDateTime",
+    "View",
     "is_compared",
 ]
