@@ -18,6 +18,8 @@ LOOKS = 10
 LONGEST_PAUSE_S = 10.0
 """… or more, so that the pauses between them are no longer than this."""
 LAST_FIGURES_S = 5.0
+NOTE_EVERY_S = 5.0
+"""Who watches the run learns from these notes how fast tokens are made."""
 
 
 @asynccontextmanager
@@ -36,9 +38,12 @@ async def engine_session(place: Workplace) -> AsyncIterator[tuple[Engine, int]]:
         await asyncio.to_thread(runs.session_ready, session)
         crash_point("engine:ready")
         place.reporter.say("the engine answers")
+        noting = asyncio.create_task(_note(place, engine, session))
         try:
             yield engine, session
         finally:
+            noting.cancel()
+            await asyncio.wait([noting])
             await _close(place, engine, session)
 
 
@@ -91,6 +96,17 @@ async def _watch(place: Workplace, engine: ServedEngine) -> None:
     await _declare_hanging(place, engine, still)
 
 
+async def _note(place: Workplace, engine: Engine, session: int) -> None:
+    """Write down from time to time what the server has done, as long as it lives and that can be written."""
+    while True:
+        await asyncio.sleep(NOTE_EVERY_S)
+        figures = await _figures(engine, NOTE_EVERY_S)
+        if figures is not None:
+            with suppress(SelfRewardError):  # the work goes on without
+                read, written = _made(figures)
+                await asyncio.to_thread(place.store.runs.note_session, session, read, written)
+
+
 def _made(figures: EngineStatistics) -> tuple[int, int]:
     return figures.prompt_tokens, figures.generated_tokens
 
@@ -106,7 +122,7 @@ async def _figures(engine: Engine, patience_s: float) -> EngineStatistics | None
 async def _declare_hanging(place: Workplace, engine: ServedEngine, still_s: float) -> None:
     cause = f"hangs: it has requests and has made no token for {still_s:.0f} s (engine.stall_timeout_s)"
     engine.declare_dead(cause)
-    place.reporter.say(f"the engine {cause}")
+    place.reporter.say(f"the engine {cause}", level="warning")
     with suppress(SelfRewardError):  # the death is what counts; who waits for the engine hears of it
         await asyncio.to_thread(
             place.store.journal.event,

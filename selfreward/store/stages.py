@@ -117,15 +117,20 @@ class Stages:
                 update(EngineSession).where(EngineSession.id == session_id).values(ready_at=now())
             )
 
-    def end_session(self, session_id: int, prompt_tokens: int | None, generated_tokens: int | None) -> None:
-        """The server is gone; what it read and wrote."""
-        values = {
-            "finished_at": now(),
-            "prompt_tokens": prompt_tokens,
-            "generated_tokens": generated_tokens,
-        }
+    def note_session(self, session_id: int, prompt_tokens: int, generated_tokens: int) -> None:
+        """What the server has read and written so far, while it lives."""
+        alive = (EngineSession.id == session_id) & EngineSession.finished_at.is_(None)
+        values = {"prompt_tokens": prompt_tokens, "generated_tokens": generated_tokens}
         with self._database.write() as connection:
-            connection.execute(update(EngineSession).where(EngineSession.id == session_id).values(**values))
+            connection.execute(update(EngineSession).where(alive).values(**values))
+
+    def end_session(self, session_id: int, prompt_tokens: int | None, generated_tokens: int | None) -> None:
+        """The server is gone; what it read and wrote, or as far as that was noted where it cannot tell."""
+        figures = {"prompt_tokens": prompt_tokens, "generated_tokens": generated_tokens}
+        told = {name: count for name, count in figures.items() if count is not None}
+        with self._database.write() as connection:
+            mine = update(EngineSession).where(EngineSession.id == session_id)
+            connection.execute(mine.values(finished_at=now(), **told))
 
 
 _STAGE = (
