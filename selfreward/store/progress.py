@@ -8,21 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, func, literal, select
+from sqlalchemy import Connection, and_, func, select
 
 from selfreward.store.database import Database
-from selfreward.store.rows import AnySelect
+from selfreward.store.newest import NEWEST, judge_of, newest_of
 from selfreward.store.schema import (
-    Answer,
-    AnswerComparison,
-    Candidate,
     Checkpoint,
     ControlRequest,
     EngineSession,
     Event,
     Iteration,
     Judge,
-    Judgement,
+    JudgementTally,
     Prompt,
     RankedReply,
     ReplyJudgement,
@@ -34,14 +31,11 @@ from selfreward.types import (
     EventRow,
     IterationRow,
     JudgementStatus,
-    PromptStatus,
     Split,
     StageName,
     Status,
 )
 
-NEWEST = 1000
-"""Rows that are looked at to tell a rate from their times."""
 LIFE = ("started", "paused", "resumed", "stopped", "halted", "failed")
 """Kinds of events that say whether a daemon works."""
 
@@ -144,7 +138,7 @@ class Progress:
 
     def newest(self, stage: StageName, iteration: IterationRow, limit: int = NEWEST) -> Newest:
         """The newest rows that a stage of an iteration has made; none for one whose rows have no times."""
-        query = _newest(stage, iteration, limit)
+        query = newest_of(stage, iteration, limit)
         if query is None:
             return Newest(made=(), more=False)
         with self._database.read() as connection:
@@ -174,27 +168,18 @@ class Progress:
 
     def scores(self, iteration: IterationRow) -> Scores:
         """What the judge that counts gave an iteration's candidates."""
-        query = (
-            select(Judgement.status, Judgement.score, func.count())
-            .select_from(Candidate)
-            .join(Judgement, Judgement.candidate_id == Candidate.id)
-            .where(
-                Candidate.iteration_id == iteration.data_iteration_id,
-                Judgement.judge_id == _judge_of(iteration),
-            )
-            .group_by(Judgement.status, Judgement.score)
+        tally = JudgementTally
+        query = select(tally.status, tally.tenth, tally.judgements, tally.score_sum).where(
+            tally.iteration_id == iteration.data_iteration_id, tally.judge_id == judge_of(iteration)
         )
-        tenths: dict[int, int] = {}
-        score_sum, unreadable = 0.0, 0
         with self._database.read() as connection:
-            for status, score, count in connection.execute(query):
-                if status == JudgementStatus.READ:
-                    tenth = int(float(score or 0) * 10 + 0.5)
-                    tenths[tenth] = tenths.get(tenth, 0) + count
-                    score_sum += float(score or 0) * count
-                else:
-                    unreadable += count
-        return Scores(tenths=tenths, score_sum=score_sum, unreadable=unreadable)
+            rows = connection.execute(query).all()
+        read = [row for row in rows if row.status == JudgementStatus.READ]
+        return Scores(
+            tenths={row.tenth: row.judgements for row in read},
+            score_sum=sum(row.score_sum for row in read),
+            unreadable=sum(row.judgements for row in rows) - sum(row.judgements for row in read),
+        )
 
     def bootstrap_judgements(self, iteration: IterationRow) -> dict[tuple[bool, Split], int]:
         """Judgements of ranked replies in iteration 0: (by M_0 itself, split of the seeds) → how many."""
@@ -271,57 +256,3 @@ def _last_event(connection: Connection, run_id: int, kinds: Sequence[str]) -> Ev
     )
     row = connection.execute(query).one_or_none()
     return None if row is None else EventRow(**row._asdict())
-
-
-def _judge_of(iteration: IterationRow) -> AnySelect:
-    return select(Iteration.judge_id).where(Iteration.id == iteration.id).scalar_subquery()  # type: ignore[return-value]
-
-
-def _newest(stage: StageName, iteration: IterationRow, limit: int) -> AnySelect | None:
-    """By key, from its end: with an index that begins with the iteration where there is one.
-
-    Of judgements and of what is measured the newest of all runs are looked at: there is one daemon as a
-    rule, and where there are two, each is shown a rate over less of the last minute.
-    """
-    if stage is StageName.SELF_INSTRUCT:
-        mine = (Prompt.iteration_id == iteration.id) & (Prompt.status == PromptStatus.ACCEPTED)
-        return select(Prompt.created_at, literal(0)).where(mine).order_by(Prompt.id.desc()).limit(limit)
-    if stage is StageName.SAMPLE:
-        of_it = select(Candidate.created_at, Candidate.token_count)
-        of_it = of_it.where(Candidate.iteration_id == iteration.data_iteration_id)
-        return of_it.order_by(Candidate.id.desc()).limit(limit)
-    if stage is StageName.JUDGE and iteration.t:
-        last = select(Judgement.id).order_by(Judgement.id.desc()).limit(limit).subquery()
-        return (
-            select(Judgement.created_at, Judgement.token_count)
-            .join(last, last.c.id == Judgement.id)
-            .join(Candidate, Candidate.id == Judgement.candidate_id)
-            .where(
-                Candidate.iteration_id == iteration.data_iteration_id,
-                Judgement.judge_id == _judge_of(iteration),
-            )
-            .order_by(Judgement.id.desc())
-        )
-    return _newest_measured(stage, iteration, limit)
-
-
-def _newest_measured(stage: StageName, iteration: IterationRow, limit: int) -> AnySelect | None:
-    if stage is StageName.ANSWER_HELD_OUT:
-        last = select(Answer).order_by(Answer.id.desc()).limit(limit).subquery()
-        return select(last.c.created_at, last.c.token_count).where(
-            last.c.checkpoint_id == iteration.checkpoint_id
-        )
-    if stage in (StageName.JUDGE_HELD_OUT, StageName.MEASURE_BASELINE, StageName.JUDGE):
-        last = select(ReplyJudgement).order_by(ReplyJudgement.id.desc()).limit(limit).subquery()
-        return select(last.c.created_at, last.c.token_count).where(last.c.judge_id.in_(_judges(iteration)))
-    if stage is StageName.COMPARE:
-        last = select(AnswerComparison).order_by(AnswerComparison.id.desc()).limit(limit).subquery()
-        return select(last.c.created_at, literal(0)).where(last.c.judge_id.in_(_judges(iteration)))
-    return None
-
-
-def _judges(iteration: IterationRow) -> AnySelect:
-    """Ways of judging of M_t, in the bootstrap also of the SFT baseline."""
-    beside = (Checkpoint.run_id == iteration.run_id) & (Checkpoint.version == iteration.t)
-    mine = (Checkpoint.id == iteration.checkpoint_id) | beside
-    return select(Judge.id).join(Checkpoint, Checkpoint.id == Judge.checkpoint_id).where(mine)
