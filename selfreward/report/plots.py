@@ -61,12 +61,12 @@ def save_plots(data: ReportData, directory: Path) -> dict[str, list[Path]]:
         ("score_histograms", "As a judge: the scores it gives", _score_histograms),
     )
     saved: dict[str, list[Path]] = {}
-    with _own_style():
+    with own_style():
         for stem, title, draw in plots:
             figure = draw(data)
             if figure is not None:
                 note = "" if draw is _score_histograms else ", with 95% intervals"
-                figure.suptitle(f"{title}\nrun {_short(data.run, 40)}{note}", fontsize=11)
+                figure.suptitle(f"{title}\nrun {short_name(data.run, 40)}{note}", fontsize=11)
                 saved[title] = [_save(figure, directory / f"{stem}.{kind}") for kind in ("png", "svg")]
     return saved
 
@@ -156,7 +156,7 @@ def _score_histograms(data: ReportData) -> "Figure | None":
 
 def _histogram(axes: "Axes", name: str, counts: Mapping[int, int]) -> None:
     total = sum(counts.values())
-    axes.set_title(f"{_short(name)} · n {total}")
+    axes.set_title(f"{short_name(name)} · n {total}")
     axes.set_xticks(range(6))
     axes.set_ylim(0, 100)
     axes.bar(range(6), [100 * counts.get(score, 0) / max(total, 1) for score in range(6)], color=BLUE)
@@ -201,7 +201,7 @@ def _panels(data: ReportData, count: int, *, across: int = 1, least: float) -> "
     """`count` axes with a place for each checkpoint, `across` beside each other, `least` inches wide each."""
     from matplotlib.figure import Figure
 
-    names = [_short(checkpoint.name) for checkpoint in data.checkpoints]
+    names = [short_name(checkpoint.name) for checkpoint in data.checkpoints]
     down = -(-count // across)
     wide = min(WIDEST_IN, across * max(least, 0.6 + 0.45 * len(names)))
     figure = Figure(figsize=(wide, 1.2 + 2.8 * down))
@@ -225,13 +225,15 @@ def _legend(figure: "Figure", axes: "Axes") -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
 
 
-def _short(name: str, longest: int = LONGEST_NAME) -> str:
+def short_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name on one line, with its end left out where it is too long for an axis."""
     name = printable(" ".join(name.split()))
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 @contextmanager
-def _own_style() -> Iterator[None]:
+def own_style() -> Iterator[None]:
+    """The style of all plots. It is global to matplotlib: one thread at a time."""
     import matplotlib
 
     rc: Callable[..., None] = (

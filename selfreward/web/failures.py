@@ -4,7 +4,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from selfreward.errors import BadInput, SelfRewardError, StoreError
+from selfreward.errors import BadInput, NotRunning, SelfRewardError, StoreError
 from selfreward.store.migrate import current_revision, require_head
 from selfreward.web.rendering import render
 from selfreward.web.site import Missing, SiteNeeded
@@ -15,8 +15,11 @@ TITLES = {
     403: "Not allowed",
     404: "There is no such page",
     405: "Not like this",
+    409: "No daemon is running",
     503: "The database cannot be read",
 }
+STATUSES: tuple[tuple[type[SelfRewardError], int], ...] = ((Missing, 404), (BadInput, 400), (NotRunning, 409))
+"""What else goes wrong is the database: 503."""
 
 
 class NoSchema(StoreError):
@@ -38,7 +41,7 @@ def handle_failures(app: FastAPI) -> None:
 
     @app.exception_handler(SelfRewardError)
     def known(request: Request, error: SelfRewardError) -> Response:
-        status = 404 if isinstance(error, Missing) else 400 if isinstance(error, BadInput) else 503
+        status = next((code for kind, code in STATUSES if isinstance(error, kind)), 503)
         title = "Nothing here yet" if isinstance(error, NoSchema) else TITLES[status]
         return _page(request, status, title, error.message, error.hint)
 

@@ -22,14 +22,14 @@ STATIC = HERE / "static"
 NOTHING = "–"
 
 
-def render(request: Request, page: str, status: int = 200, **context: Any) -> HTMLResponse:
+def render(request: Request, template: str, /, status: int = 200, **context: Any) -> HTMLResponse:
     """A page from a template in templates/, which extends base.html.
 
     Each has `site` and `logged_in`; pages of one run give `run`, its name, which the search box uses.
     """
     site = site_of(request)
     known = {"site": site, "run": site.settings.name, "logged_in": logged_in(request)}
-    text = _environment().get_template(page).render({**known, **context})
+    text = _environment().get_template(template).render({**known, **context})
     return HTMLResponse(text, status_code=status)
 
 
