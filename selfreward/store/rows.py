@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, insert
+from sqlalchemy import Connection, Row, Select, insert
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import InstrumentedAttribute
 
 from selfreward.store.schema import Table
 
@@ -28,7 +29,7 @@ def insert_new(connection: Connection, table: type[Table], rows: Sequence[dict[s
 
 
 def insert_returning(
-    connection: Connection, table: type[Table], rows: Sequence[dict[str, Any]], *columns: ColumnElement[Any]
+    connection: Connection, table: type[Table], rows: Sequence[dict[str, Any]], *columns: InstrumentedAttribute[Any]
 ) -> list[AnyRow]:
     """The same; returns these columns of the rows that were not there yet, in no order."""
     if not rows:

@@ -1,6 +1,6 @@
 """The command: runs the benchmarks that are named, or all of them, and prints what came out.
 
-    python -m tests.bench [generation] [rouge] [store] [footprint] [demo] [--json]
+    python -m tests.bench [generation] [rouge] [store] [reading] [footprint] [demo] [--json]
 
 A benchmark is not a test: the exit status is 0 even where a figure falls short. It is 1 where a
 benchmark broke.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.bench.figures import Figure, Options, Skipped, as_json, machine, show
 
-NAMES = ("footprint", "rouge", "store", "generation", "demo")
+NAMES = ("footprint", "rouge", "store", "reading", "generation", "demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

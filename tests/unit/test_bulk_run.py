@@ -4,6 +4,7 @@ from pathlib import Path
 
 from selfreward.store import Store
 from selfreward.store.readonly import run_query
+from selfreward.store.recount import wrong_tallies
 from selfreward.types import StageName
 from tests.bench.bulk import Bulk, InProgress, Size
 from tests.bench.store import questions, write_settings
@@ -47,6 +48,14 @@ def test_pairs_of_the_generated_run_are_those_of_its_scores(store: Store, tmp_pa
     assert number(store, wrong) == 0
     assert number(store, "SELECT count(*) FROM pair_decision") == 40
     assert 30 < number(store, "SELECT count(*) FROM preference_pair") < 40
+
+
+def test_what_is_counted_is_what_there_is(store: Store, tmp_path: Path) -> None:
+    written(store, tmp_path)
+    with store.database.read() as connection:
+        total, problems = wrong_tallies(connection)
+    assert problems == [] and total > 4
+    assert number(store, "SELECT count(*) FROM pair_decision WHERE best_score >= worst_score") == 40
 
 
 def test_every_question_of_the_benchmark_can_be_asked(store: Store, tmp_path: Path) -> None:

@@ -247,11 +247,12 @@ def test_sqlite_enforces_references_again_after_the_upgrade(at_0001: Store) -> N
 
 
 def test_an_upgrade_that_leaves_a_broken_reference_is_refused(at_0001: Store) -> None:
+    """Here that of a judgement, and with it that of its tally."""
     if not at_0001.database.is_sqlite:
         pytest.skip("PostgreSQL holds no broken reference")
     with closing(sqlite3.connect(str(at_0001.database.url.database))) as careless, careless:
         careless.execute("UPDATE judgement SET judge_id = 99 WHERE id = 1")
-    with pytest.raises(StoreError, match="break 1 references"):
+    with pytest.raises(StoreError, match="break 2 references"):
         upgrade(at_0001.database)
     assert current_revision(at_0001.database) == "0001"
 
