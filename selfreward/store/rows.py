@@ -29,7 +29,10 @@ def insert_new(connection: Connection, table: type[Table], rows: Sequence[dict[s
 
 
 def insert_returning(
-    connection: Connection, table: type[Table], rows: Sequence[dict[str, Any]], *columns: InstrumentedAttribute[Any]
+    connection: Connection,
+    table: type[Table],
+    rows: Sequence[dict[str, Any]],
+    *columns: InstrumentedAttribute[Any],
 ) -> list[AnyRow]:
     """The same; returns these columns of the rows that were not there yet, in no order."""
     if not rows:
@@ -43,11 +46,13 @@ def add_up(connection: Connection, table: type[Table], rows: Sequence[dict[str, 
 
     In the order of their keys, so that two writers never wait for each other.
     """
+    if not rows:
+        return
     keys = [column.name for column in table.__table__.primary_key]
-    for row in sorted(rows, key=lambda row: [row[name] for name in keys]):
-        new = _insert(connection, table).values(**row)
-        sums = {name: table.__table__.c[name] + new.excluded[name] for name in row if name not in keys}
-        connection.execute(new.on_conflict_do_update(index_elements=keys, set_=sums))
+    new = _insert(connection, table)
+    sums = {name: table.__table__.c[name] + new.excluded[name] for name in rows[0] if name not in keys}
+    adding = new.on_conflict_do_update(index_elements=keys, set_=sums)
+    connection.execute(adding, sorted(rows, key=lambda row: [row[name] for name in keys]))
 
 
 def _insert(connection: Connection, table: type[Table]) -> "postgresql.Insert | sqlite.Insert":
