@@ -135,6 +135,20 @@ def test_every_rule_of_the_settings_exists() -> None:
     assert set(RULES) == set(PairSettings.model_fields["rule"].annotation.__args__)  # type: ignore[union-attr]
 
 
+def test_a_decision_tells_the_best_and_the_worst_score_of_those_that_took_part() -> None:
+    thirds = candidate(1, 4, 4, 5), candidate(2, 1, 2, 3), candidate(3, 5)
+    for fields, scores in (
+        ({}, (5.0, 2.0)),
+        ({"min_scores": 2}, (13 / 3, 2.0)),
+        ({"min_scores": 3, "min_margin": 4}, (13 / 3, 2.0)),
+        ({"min_scores": 4}, (None, None)),
+    ):
+        decision = decide(prompt(*thirds), PairSettings(**fields))  # type: ignore[arg-type]
+        assert (decision.best_score, decision.worst_score) == scores
+    tie = decide(prompt(candidate(1, 3), candidate(2, 3)), BEST_WORST)
+    assert (tie.best_score, tie.worst_score) == (3.0, 3.0)
+
+
 def test_one_decision_a_prompt_in_order() -> None:
     tie = prompt(candidate(1, 3), candidate(2, 3))
     good = replace(prompt(candidate(3, 3), candidate(4, 2)), id=4)
