@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from selfreward import __version__
-from selfreward.cli import fork, inspect, keep, look, measure, run, schema, seeds, serve
+from selfreward.cli import export, fork, inspect, keep, look, measure, run, schema, seeds, serve
 from selfreward.cli.options import DATA
 from selfreward.errors import ExitCode, SelfRewardError
 from selfreward.text import printable
@@ -35,6 +35,7 @@ train.beta=0.5 --reuse judgements && selfreward start --run beta05`
 app.add_typer(run.commands)
 app.add_typer(fork.commands)
 app.add_typer(measure.commands)
+app.add_typer(export.commands)
 app.add_typer(seeds.commands, name="seeds", rich_help_panel=DATA)
 app.add_typer(inspect.commands)
 app.add_typer(schema.commands, name="db", rich_help_panel=DATA)

@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate a checkpoint, report on all of them, export answers for other judges."""
+"""Commands that measure: evaluate a checkpoint, report on all of them."""
 
 import json
 from pathlib import Path
@@ -6,22 +6,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfreward.cli.options import MEASURE, Dir, Json, RunName, Set, find_run, open_store, settings_of
-from selfreward.errors import BadInput
-from selfreward.types import Split
+from selfreward.cli.options import (
+    MEASURE,
+    Dir,
+    Json,
+    LogJson,
+    LogLevel,
+    RunName,
+    Set,
+    find_run,
+    log_options,
+    open_store,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from selfreward.config import Settings
     from selfreward.report.showing import ReportData
-    from selfreward.store import Store
-    from selfreward.types import CheckpointRow, RunRow
 
 REPORT_DIR = "report"
-DATASET = "selfreward_held_out"
 
 commands = typer.Typer()
-exports = typer.Typer(help="Write what the run holds in other programs' formats.", no_args_is_help=True)
-commands.add_typer(exports, name="export", rich_help_panel=MEASURE)
 
 
 @commands.command("eval", rich_help_panel=MEASURE)
@@ -32,6 +37,8 @@ def evaluate(
     directory: Dir = Path(),
     run_name: RunName = None,
     overrides: Set = None,
+    log_level: LogLevel = "info",
+    log_json: LogJson = False,
 ) -> None:
     """Measure checkpoints on held-out seeds, as judges and as assistants, and print the report.
 
@@ -48,7 +55,7 @@ def evaluate(
     from selfreward.report.showing import print_report
 
     settings = settings_of(directory, overrides)
-    run_evaluation(directory, settings, checkpoint)
+    run_evaluation(directory, settings, checkpoint, log_options(log_level, log_json))
     print_report(_gathered(settings, directory))
 
 
@@ -88,34 +95,6 @@ def report(
         _write(data, out or directory / REPORT_DIR)
 
 
-@exports.command("answers")
-def export_answers(
-    checkpoint: Annotated[str, typer.Argument(help="Whose answers, as M_2.")],
-    file: Annotated[Path, typer.Argument(help="The file to write.")],
-    directory: Dir = Path(),
-    run_name: RunName = None,
-) -> None:
-    """A checkpoint's answers to the held-out prompts, as AlpacaEval's `model_outputs.json`.
-
-    Examples:
-
-        selfreward export answers M_2 model_outputs.json
-
-        alpaca_eval --model_outputs model_outputs.json
-    """
-    from selfreward.exports.alpaca import alpaca_outputs, write_outputs
-
-    settings = settings_of(directory)
-    store = open_store(settings, directory)
-    run = find_run(store, settings)
-    held_out = {row.id for row in store.prompts.seeds(run.id, Split.HELD_OUT)}
-    answers = store.answers.of(_find_checkpoint(store, run, checkpoint).id)
-    texts = [(answer.prompt, answer.text) for answer in answers if answer.prompt_id in held_out]
-    outputs = alpaca_outputs(texts, f"selfreward-{run.name}-{checkpoint}", DATASET)
-    write_outputs(file, outputs)
-    print(f"wrote {len(outputs)} answers of {checkpoint} to {file}")
-
-
 def _gathered(settings: "Settings", directory: Path) -> "ReportData":
     from selfreward.report.gathering import gather_report
 
@@ -128,11 +107,3 @@ def _write(data: "ReportData", directory: Path) -> None:
 
     page, *plots = write_report(data, directory)
     typer.echo(f"wrote {page} and {len(plots)} plots beside it", err=True)
-
-
-def _find_checkpoint(store: "Store", run: "RunRow", name: str) -> "CheckpointRow":
-    checkpoints = {checkpoint.name: checkpoint for checkpoint in store.runs.checkpoints(run.id)}
-    if name not in checkpoints:
-        known = ", ".join(checkpoints) or "none yet"
-        raise BadInput(f"run {run.name!r} has no checkpoint {name!r}", f"Checkpoints: {known}.")
-    return checkpoints[name]

@@ -1,10 +1,11 @@
-"""Turns a record into seeds. Four shapes, told by their keys: plain, ranked, Self-Instruct, OpenAssistant."""
+"""Turns a record into seeds. What shape it is of, its keys tell: SHAPES_HINT has them all."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 from selfreward.seeds.skips import MAX_TEXT_BYTES, Skip
 from selfreward.seeds.splits import split_of
+from selfreward.text import restore
 from selfreward.types import RankedReply, Seed, Split
 
 Record = dict[str, Any]
@@ -13,11 +14,16 @@ SHAPES_HINT = (
     'A record is one of: {"instruction": …, "answer": …}; '
     '{"prompt": …, "split": …, "replies": [{"text": …, "rank": …, "score": …, "justification": …}]}; '
     'a Self-Instruct task {"instruction": …, "instances": [{"input": …, "output": …}]}; '
-    'an OpenAssistant tree {"prompt": {"text": …, "lang": …, "replies": […]}}. docs/seeds.md has examples.'
+    'an OpenAssistant tree {"prompt": {"text": …, "lang": …, "replies": […]}}; '
+    "what `selfreward export sft` writes. docs/seeds.md has examples."
 )
 
 _METADATA = frozenset({"id", "name", "source", "category", "is_classification"})
 """Keys of a record that hold no part of its text. Any other key might, so it is not ignored."""
+EXPORTED = frozenset(
+    {"source", "score", "example_id", "candidate_id", "prompt_id", "run", "iteration", "written_by"}
+)
+"""What `selfreward export sft` says of an example beside its prompt and completion."""
 
 
 class UnknownShape(Exception):
@@ -34,6 +40,8 @@ def seeds_of(record: Any, origin: str, held_out: float) -> Iterator[Seed | Skip]
         raise UnknownShape(f"expected a JSON object, found {type(record).__name__}")
     if isinstance(record.get("prompt"), dict):
         yield from _tree(record["prompt"], origin, held_out)
+    elif isinstance(record.get("prompt"), list):
+        yield _conversation(record, origin)
     elif "prompt" in record:
         yield _ranked(record, origin, held_out)
     elif "instances" in record:
@@ -47,6 +55,20 @@ def seeds_of(record: Any, origin: str, held_out: float) -> Iterator[Seed | Skip]
 def _plain(record: Record, origin: str) -> Seed | Skip:
     _refuse_other_keys(record, {"instruction", "answer"})
     return _seed(_text(record, "instruction"), _optional_text(record, "answer"), origin)
+
+
+def _conversation(record: Record, origin: str) -> Seed | Skip:
+    """Prompt and completion as TRL has them and `selfreward export sft` writes them, one turn each."""
+    _refuse_other_keys(record, EXPORTED | {"prompt", "completion"})
+    instruction, answer = _turn(record, "prompt", "user"), _turn(record, "completion", "assistant")
+    return Skip.NO_INSTRUCTION if record.get("source") == "eft" else _seed(instruction, answer, origin)
+
+
+def _turn(record: Record, key: str, role: str) -> str:
+    turns = _objects(record, key)
+    if len(turns) != 1 or turns[0].get("role") != role:
+        raise UnknownShape(f'"{key}" must be one turn of the {role}: a seed is no longer conversation')
+    return restore(_text(turns[0], "content"))  # an export holds texts as the database does
 
 
 def _task(record: Record, origin: str) -> Iterator[Seed | Skip]:
@@ -206,7 +228,7 @@ def _objects(record: Record, key: str) -> list[Record]:
     return value
 
 
-def _refuse_other_keys(record: Record, known: set[str]) -> None:
+def _refuse_other_keys(record: Record, known: Set[str]) -> None:
     unknown = record.keys() - _METADATA - known
     if unknown:
         raise UnknownShape(f"keys that it should not have: {_listed(unknown)}")

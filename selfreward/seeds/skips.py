@@ -15,6 +15,8 @@ class Skip(StrEnum):
     EMPTY = "empty"
     NO_INSTANCE = "no_instance"
     """A Self-Instruct task without instances: its input is missing."""
+    NO_INSTRUCTION = "no_instruction"
+    """An exported example of judging: it teaches the judge's rubric, and is no task."""
     NOT_ENGLISH = "not_english"
     DELETED = "deleted"
     SYNTHETIC = "synthetic"
