@@ -91,7 +91,10 @@ LENGTH_BY_ITERATION = View(
         "mean_tokens": "Mean tokens of a candidate.",
         "truncated_share": "Share of them that were cut off at max_tokens, 0 to 1.",
         "empty_share": "Share of them that are empty, 0 to 1.",
-        "chosen_tokens": "Mean tokens of the chosen candidates that are trained on. Looks each of them up.",
+        "chosen_tokens": (
+            "Mean tokens of the chosen candidates that are trained on. Each of them is looked up: leave this "
+            "and the next out where time counts."
+        ),
         "rejected_tokens": "The same of the rejected ones.",
     },
 )
