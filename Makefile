@@ -17,7 +17,7 @@ TORCH    := $(if $(filter cpu,$(BUILD)),$(if $(UV_FIND_LINKS),,--torch-backend c
 # Every trainer and engine is a process of its own: without cached bytecode each compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all demo test lint bench clean setup
+.PHONY: all demo test lint bench clean setup browser
 
 all: lint test
 
@@ -40,10 +40,16 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Debian's Chromium for tests/web. Where it cannot be had those tests skip, and say what would install it.
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	} >/dev/null 2>&1 || echo "no Chromium: the tests of the pages in a browser will be skipped"
+
 # Two at a time: starting servers and trainers is mostly waiting for imports on one core.
-test: lint
+test: lint browser
 	$(BIN)/pytest -n 2 tests/unit
-	$(BIN)/pytest -n 2 tests/crash
+	$(BIN)/pytest -n 2 tests/web tests/crash
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration
 
 bench: setup
