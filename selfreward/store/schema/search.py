@@ -1,7 +1,8 @@
 """The search of prompts by their words: not a table of ours, and made by the migration alone.
 
 SQLite has `prompt_search`, a full-text index (FTS5) over `prompt` that triggers keep up to date; PostgreSQL
-has an index over `to_tsvector('simple', text)`. The schema's own definition knows neither.
+has an index over `to_tsvector('simple', text)`. The schema's own definition knows neither. A migration that
+copies `prompt`, as Alembic's batches do on SQLite, loses the triggers and must make them again.
 """
 
 from typing import Any
