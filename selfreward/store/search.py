@@ -18,7 +18,6 @@ from sqlalchemy import (
     literal_column,
     select,
     table,
-    union_all,
 )
 from sqlalchemy.sql.selectable import FromClause
 
@@ -26,7 +25,7 @@ from selfreward.store.browsed import Page, PromptFilter, PromptListRow
 from selfreward.store.database import Database
 from selfreward.store.lineage import seeds_of
 from selfreward.store.rows import AnySelect
-from selfreward.store.schema import Candidate, PairDecision, PreferencePair, Prompt
+from selfreward.store.schema import Candidate, Iteration, PairDecision, PreferencePair, Prompt
 from selfreward.store.scope import Used, history, only
 from selfreward.text import clean
 from selfreward.types import PairOutcome, PromptSource, PromptStatus, RejectReason
@@ -125,16 +124,16 @@ def _ids(
 
 def _bounds(connection: Connection, used: Sequence[Used]) -> tuple[int, int] | None:
     """The least and the greatest id of what these iterations use: two steps into an index each."""
-    parts = [
-        select(kind(Prompt.id).label("id")).where(Prompt.iteration_id == row.data_id, Prompt.status == status)
-        for row in used
+    ends = [
+        select(kind(Prompt.id))
+        .where(Prompt.iteration_id == Iteration.id, Prompt.status == status)
+        .scalar_subquery()
         for status in PromptStatus
         for kind in (func.min, func.max)
     ]
-    if not parts:
-        return None
-    ends = [key for key in connection.scalars(union_all(*parts)) if key is not None]
-    return (min(ends), max(ends)) if ends else None
+    query = select(*ends).where(Iteration.id.in_([row.data_id for row in used]))
+    found = [key for row in connection.execute(query) for key in row if key is not None]
+    return (min(found), max(found)) if found else None
 
 
 def _conditions(
