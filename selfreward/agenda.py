@@ -22,8 +22,11 @@ from selfreward.stages.workplace import Workplace, checkpoint_path
 from selfreward.store import Store
 from selfreward.store.retention import retain
 from selfreward.types import CheckpointKind, CheckpointRow, RunRow, StageName, Status
+from selfreward.whereabouts import enter_iteration
 
 Step = Callable[[], Awaitable[None]]
+Tell = Callable[..., None]
+"""(kind, message, **data): passes an event on to whoever wants to know."""
 
 
 class Agenda:
@@ -40,11 +43,13 @@ class Agenda:
         fence: int,
         stop: asyncio.Event,
         load: Load,
+        tell: Tell,
         only: Sequence[CheckpointRow] | None = None,
         accept_changes: bool = False,
     ) -> None:
         self._directory, self._settings, self._store, self._reporter = directory, settings, store, reporter
         self._run, self._fence, self._stop, self._load = run, fence, stop, load
+        self._tell = tell
         self._only = only
         """Measure these and do nothing else."""
         self._accept_changes = accept_changes
@@ -98,7 +103,9 @@ class Agenda:
             status = Status.HALTED if isinstance(error, Halted) else Status.FAILED
             self._store.runs.mark_iteration(place.iteration.id, status)
             raise
-        self._event("iteration_done", f"{trained.name} is trained", place, digest=trained.digest)
+        made = await asyncio.to_thread(self._store.journal.counts, place.iteration)
+        figures = {stage.value: count for stage, count in made.items() if count}
+        self._event("iteration_done", f"{trained.name} is trained", place, digest=trained.digest, **figures)
         await asyncio.to_thread(self._retain, place.iteration.id)
 
     async def _evaluate(self, checkpoint: CheckpointRow) -> None:
@@ -166,6 +173,7 @@ class Agenda:
         return self._store.runs.add_checkpoint(self._run.id, version, CheckpointKind.BASE, path, digest)
 
     def _at(self, t: int, checkpoint: CheckpointRow, work: bool = True) -> Workplace:
+        enter_iteration(t)
         iteration = self._store.runs.open_iteration(self._run.id, t, checkpoint.id, self._settings, work)
         return Workplace(
             directory=self._directory,
@@ -215,4 +223,5 @@ class Agenda:
         return 0 if last is None else sum(self._store.journal.counts(last).values())
 
     def _event(self, kind: str, message: str, place: Workplace, **data: Any) -> None:
+        self._tell(kind, message, **data)
         self._store.journal.event(self._run.id, kind, message, place.iteration.id, **data)

@@ -1,9 +1,11 @@
 """`selfreward start --detach`: the same daemon in a session of its own, its output in logs/daemon.log."""
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from selfreward.children import tail
@@ -26,8 +28,8 @@ def detach(directory: Path, settings: Settings, arguments: Sequence[str]) -> Non
         process = subprocess.Popen(
             [sys.executable, "-m", "selfreward", "start", "--dir", str(directory), *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=subprocess.DEVNULL,  # what it would say to a person in the end
+            stderr=output,
             start_new_session=True,
         )
     deadline = time.monotonic() + START_S
@@ -44,4 +46,12 @@ def detach(directory: Path, settings: Settings, arguments: Sequence[str]) -> Non
     if process.poll() == ExitCode.OK:
         print(f"daemon {process.pid} had nothing to do; its log is {log}")
         return
-    raise SelfRewardError(f"the daemon did not start:\n{tail(log, 5)}", f"Its log is {log}.")
+    raise SelfRewardError(f"the daemon did not start:\n{_last_words(log)}", f"Its log is {log}.")
+
+
+def _last_words(log: Path) -> str:
+    """Why it left: the last line it logged, or the last few of what is no log line."""
+    with suppress(ValueError, KeyError, TypeError):
+        line = json.loads(tail(log, 1))
+        return "\n".join(filter(None, (line["event"], line.get("hint"))))
+    return tail(log, 5)

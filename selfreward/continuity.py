@@ -71,7 +71,7 @@ def warn_of_versions(store: Store, run: RunRow, reporter: Reporter) -> None:
         before=before,
         now=present,
     )
-    reporter.say(f"warning: this run was made with other versions so far: {told}")
+    reporter.say(f"this run was made with other versions so far: {told}", level="warning")
 
 
 def _last(store: Store, run: RunRow) -> IterationRow | None:

@@ -14,6 +14,7 @@ from selfreward import rest, schedule, signals
 from selfreward.agenda import Agenda
 from selfreward.config import Settings
 from selfreward.errors import DiskFull, EngineError, Halted, SelfRewardError, StoreUnavailable
+from selfreward.notify import Notifier
 from selfreward.places import root_of
 from selfreward.reporting import Reporter
 from selfreward.rest import Notes, Rest
@@ -21,11 +22,13 @@ from selfreward.stages.load import Load
 from selfreward.stages.workplace import Drained, Held
 from selfreward.store import Store
 from selfreward.store.backup import rotate
+from selfreward.systemd import Announcing, Service
 from selfreward.types import CheckpointRow, ControlAction, RunRow
+from selfreward.whereabouts import enter_run
 
 POLL_S = 1.0
-LOOK_AGAIN_S = 3.0
-LONGEST_LOOK_S = 300.0
+LAST_MESSAGES_S = 15.0
+"""How long a daemon that leaves waits for the messages that are on their way."""
 THREADS = 32
 """Threads that wait for the database must not keep others from ending a child."""
 
@@ -44,14 +47,18 @@ class Daemon:
         reporter: Reporter,
         accept_changes: bool = False,
     ) -> None:
-        self._directory, self._settings, self._store, self._reporter = directory, settings, store, reporter
+        self._directory, self._settings, self._store = directory, settings, store
+        self._service = Service()
+        self._reporter = Announcing(reporter, self._service)
         self._accept_changes = accept_changes
         self._run: RunRow
         self._rest = Rest()
         self._load = Load()
         self._notes = Notes(lambda *event, **data: store.journal.event(self._run.id, *event, **data))
+        self._notifier = Notifier(settings.notify, self._notes.add)
         self._main: asyncio.Task[None] | None = None
         self._engine_failures = self._disk_rests = 0
+        self._last_messages_s = LAST_MESSAGES_S
         store.database.be_patient(settings.daemon.database_patience_s, self._tell_of_waiting)
 
     async def run(self, only: Sequence[CheckpointRow] | None = None) -> None:
@@ -59,6 +66,7 @@ class Daemon:
 
         Raises CancelledError after a second signal; the first one only drains.
         """
+        enter_run(self._settings.name)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         signals.listen(self._hurry, self._hear)
         try:
@@ -76,13 +84,16 @@ class Daemon:
             fence=fence,
             stop=self._rest.stop,
             load=self._load,
+            tell=self._notifier.tell,
             only=only,
             accept_changes=self._accept_changes,
         )
         main = self._main = asyncio.create_task(self._work(agenda, only is not None))
         back_up = self._back_up if self._store.database.is_sqlite else None
         scheduler = schedule.start(self._settings, back_up, self._set_open)
-        helpers = [asyncio.create_task(self._beat()), asyncio.create_task(self._poll())]
+        signs = (self._beat(), self._poll(), self._service.keep_alive())
+        helpers = [asyncio.create_task(sign) for sign in signs]
+        self._service.ready()
         try:
             await self._note("started", f"daemon {os.getpid()} took the run", fence=fence)
             await asyncio.wait([main, *helpers], return_when=asyncio.FIRST_COMPLETED)
@@ -97,10 +108,12 @@ class Daemon:
                 await self._note(kind, str(error) or "cut short by a second signal")
             raise
         finally:
+            self._service.stopping()
             scheduler.shutdown(wait=False)
             for task in (main, *helpers):
                 task.cancel()
             await asyncio.gather(main, *helpers, return_exceptions=True)
+            await asyncio.to_thread(self._notifier.close, self._last_messages_s)
             with suppress(SelfRewardError):
                 await asyncio.to_thread(self._store.leases.release)
             self._store.database.patience.end_by(time.monotonic())  # a thread may wait still
@@ -148,10 +161,11 @@ class Daemon:
             self._rest.because(rest.ENGINE, str(error))
             self._reporter.say(
                 f"the engine failed {failures} times and got nothing done\n{error}\n"
-                "When that is mended, let it try again: selfreward resume"
+                "When that is mended, let it try again: selfreward resume",
+                level="error",
             )
             return
-        self._reporter.say("the engine failed and is started again", failures=failures)
+        self._reporter.say("the engine failed and is started again", level="warning", failures=failures)
         if not progressed:
             await self._back_off()
 
@@ -165,7 +179,7 @@ class Daemon:
         figures = {"max_num_seqs": now.max_num_seqs, "concurrency": now.concurrency}
         message = "the engine is started again with half as much at once"
         await self._note("engine_backed_off", message, halvings=self._load.halvings, **figures)
-        self._reporter.say(message, **figures)
+        self._reporter.say(message, level="warning", **figures)
 
     async def _wait_out(self, error: Exception, agenda: Agenda) -> bool:
         """Rest because of an error that can pass. False when asked to stop; raises any other error."""
@@ -178,7 +192,7 @@ class Daemon:
             self._disk_rests += 1
         if not self._rest.asked_to_stop:
             self._rest.because(reason, str(error))
-            self._reporter.say(f"resting: {error}")
+            self._reporter.say(f"resting: {error}", level="warning")
             await self._note(reason, str(error))
         return await self._until_wanted(agenda)
 
@@ -190,21 +204,16 @@ class Daemon:
             reasons = sorted(self._rest.reasons)
             await self._note("paused", f"resting: {self._rest}", reasons=reasons)
             self._reporter.say("resting", reasons=reasons)
+            self._service.status(f"resting: {self._rest}")
         while self._rest.reasons and not self._rest.asked_to_stop:
-            await self._rest.change(self._next_look())
+            await self._rest.change(rest.next_look(self._rest.reasons, self._disk_rests))
             await self._look_again(agenda)
         if self._rest.asked_to_stop:
             return False
         await self._note("resumed", "going on")
+        self._service.status("going on")
         self._reporter.say("going on")
         return True
-
-    def _next_look(self) -> float | None:
-        """Seconds until what may be over by itself is looked at; longer where that has been deceptive."""
-        if not rest.PASSING & self._rest.reasons.keys():
-            return None
-        again = self._disk_rests - 1 if rest.DISK in self._rest.reasons else 0
-        return min(LOOK_AGAIN_S * 2.0 ** max(0, min(again, 10)), LONGEST_LOOK_S)
 
     async def _look_again(self, agenda: Agenda) -> None:
         """Go on when there is room, or the database answers. Raises LeaseLost when it has a new owner."""
@@ -226,7 +235,8 @@ class Daemon:
         await self._note("gate", finding)
         self._reporter.say(
             f"held by a health gate\n{finding}\nLet it go on with: selfreward resume. Or stop, change the "
-            "settings, and start again: it is checked once more."
+            "settings, and start again: it is checked once more.",
+            level="warning",
         )
         self._rest.because(rest.GATE, finding)
 
@@ -237,8 +247,10 @@ class Daemon:
 
     def _hear(self, signals: int, name: str) -> None:
         if signals > 1 and self._main is not None:
+            self._last_messages_s = 0
             self._main.cancel()
         elif not self._rest.asked_to_stop:
+            self._service.stopping()
             self._reporter.say(f"{name}: finishing what is in flight; again to leave at once")
             self._rest.because(rest.STOP)
 
@@ -286,13 +298,14 @@ class Daemon:
             target = await asyncio.to_thread(rotate, self._store.database, directory, keep)
         except (SelfRewardError, sqlite3.Error, OSError) as error:
             await self._note("backup_failed", f"not backed up: {error}")
-            self._reporter.say(f"not backed up: {error}")
+            self._reporter.say(f"not backed up: {error}", level="warning")
         else:
             await self._note("backup", f"backed up into {target.name}")
 
     def _tell_of_waiting(self, cause: StoreUnavailable) -> None:
-        self._reporter.say(f"waiting for the database: {cause.message}")
+        self._reporter.say(f"waiting for the database: {cause.message}", level="warning")
 
     async def _note(self, kind: str, message: str, **data: Any) -> None:
-        """Write down what happened, as soon as that is possible."""
+        """Write down what happened, as soon as that is possible, and tell those who want to know."""
+        self._notifier.tell(kind, message, **data)
         await asyncio.to_thread(self._notes.add, kind, message, **data)

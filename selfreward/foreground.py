@@ -12,27 +12,38 @@ from selfreward.continuity import require_made
 from selfreward.daemon import Daemon
 from selfreward.errors import BadInput
 from selfreward.places import run_option
-from selfreward.reporting import LogReporter, Reporter, TerminalReporter, configure_logging
+from selfreward.reporting import (
+    USUAL,
+    LogOptions,
+    LogReporter,
+    Reporter,
+    TerminalReporter,
+    configure_logging,
+    log_everything,
+)
 from selfreward.signals import CUT_SHORT, leave_at_once
 from selfreward.store import Store
 from selfreward.store.readonly import summary
 from selfreward.terminal.tabular import print_table
+from selfreward.training import trackers
 from selfreward.types import CheckpointRow
+from selfreward.whereabouts import enter_run
 
 
-def run(directory: Path, settings: Settings, accept_changes: bool = False) -> None:
+def run(directory: Path, settings: Settings, accept_changes: bool = False, log: LogOptions = USUAL) -> None:
     """Run the daemon until it is done or stopped. Raises SelfRewardError when it cannot go on.
 
     Without `accept_changes` it goes on only under the settings that the run was made with so far.
     """
     if not settings.model:
         raise BadInput(f"{directory / SETTINGS_FILE}: no model is set", 'For example: model = "org/name"')
+    trackers.require(settings)
     leave_at_once()
     store = Store.open_or_create(settings.database.url, directory)
     try:
         require_made(store, settings, directory)
         with ExitStack() as stack:
-            reporter = _reporter(settings, stack)
+            reporter = _reporter(settings, stack, log)
             daemon = Daemon(directory.resolve(), settings, store, reporter, accept_changes)
             asyncio.run(daemon.run())
         _summarise(directory, settings, store)
@@ -42,12 +53,12 @@ def run(directory: Path, settings: Settings, accept_changes: bool = False) -> No
         store.close()
 
 
-def evaluate(directory: Path, settings: Settings, name: str | None) -> None:
+def evaluate(directory: Path, settings: Settings, name: str | None, log: LogOptions = USUAL) -> None:
     """Measure a checkpoint, or all of a run that lack figures. Raises SelfRewardError when it cannot."""
     store = Store.open(settings.database.url, directory)
     try:
         with ExitStack() as stack:
-            daemon = Daemon(directory.resolve(), settings, store, _reporter(settings, stack))
+            daemon = Daemon(directory.resolve(), settings, store, _reporter(settings, stack, log))
             asyncio.run(daemon.run(_to_measure(store, settings, name)))
     except asyncio.CancelledError:
         sys.exit(CUT_SHORT)
@@ -72,12 +83,15 @@ def _to_measure(store: Store, settings: Settings, name: str | None) -> list[Chec
     return found
 
 
-def _reporter(settings: Settings, stack: ExitStack) -> Reporter:
+def _reporter(settings: Settings, stack: ExitStack, log: LogOptions) -> Reporter:
     console = Console(stderr=True)
-    if console.is_terminal:
-        return stack.enter_context(TerminalReporter(console, f"selfreward · {settings.name}"))
-    configure_logging()
-    return LogReporter({"run": settings.name})
+    if console.is_terminal and not log.as_json:
+        title = f"selfreward · {settings.name}"
+        return stack.enter_context(TerminalReporter(console, title, log.level))
+    configure_logging(log.level)
+    log_everything()
+    enter_run(settings.name)
+    return LogReporter({})
 
 
 def _summarise(directory: Path, settings: Settings, store: Store) -> None:

@@ -1,9 +1,12 @@
 """Telling a person or a log how the work goes: bars on a terminal, JSON lines elsewhere."""
 
+import logging
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Protocol
 
 import structlog
 from rich.console import Console
@@ -23,8 +26,29 @@ from rich.text import Text
 
 from selfreward.text import printable
 from selfreward.types import StageName
+from selfreward.whereabouts import here
 
 LOG_EVERY_S = 5.0
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: Mapping[Level, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+STYLES: Mapping[Level, str] = {"debug": "dim", "info": "", "warning": "yellow", "error": "red"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """What a daemon is to tell, and how."""
+
+    level: Level = "info"
+    as_json: bool = False
+    """JSON lines on a terminal too. Elsewhere they are what there is."""
+
+
+USUAL = LogOptions()
 
 
 class Reporter(Protocol):
@@ -39,7 +63,7 @@ class Reporter(Protocol):
     def end(self, stage: StageName, detail: str) -> None:
         """A stage is done."""
 
-    def say(self, message: str, **data: Any) -> None:
+    def say(self, message: str, level: Level = "info", **data: Any) -> None:
         """Something worth a line."""
 
 
@@ -80,9 +104,9 @@ class LogReporter:
         began = self._started.get(stage, (time.monotonic(), 0, None))[0]
         self._log.info("stage done", stage=stage, seconds=round(time.monotonic() - began, 1), detail=detail)
 
-    def say(self, message: str, **data: Any) -> None:
+    def say(self, message: str, level: Level = "info", **data: Any) -> None:
         """See Reporter."""
-        self._log.info(message, **data)
+        self._log.log(LEVELS[level], message, **data)
 
 
 class RateColumn(ProgressColumn):
@@ -99,8 +123,8 @@ class RateColumn(ProgressColumn):
 class TerminalReporter:
     """Live bars, one a stage, with rate and time left; lines for what else happens."""
 
-    def __init__(self, console: Console, title: str) -> None:
-        self._console = console
+    def __init__(self, console: Console, title: str, level: Level = "info") -> None:
+        self._console, self._least = console, LEVELS[level]
         self._progress = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}", style="bold"),
@@ -142,21 +166,72 @@ class TerminalReporter:
             self._progress.update(task, total=done, completed=done, figures="")
         self.say(f"{stage}: {detail}")
 
-    def say(self, message: str, **data: Any) -> None:
+    def say(self, message: str, level: Level = "info", **data: Any) -> None:
         """See Reporter."""
+        if LEVELS[level] < self._least:
+            return
         shown = "  ".join(f"{name}={value}" for name, value in data.items())
-        self._console.print(Text(printable(f"{time.strftime('%H:%M:%S')} {message}  {shown}".rstrip())))
+        line = printable(f"{time.strftime('%H:%M:%S')} {message}  {shown}".rstrip())
+        self._console.print(Text(line, style=STYLES[level]))
 
 
-def configure_logging() -> None:
-    """structlog as JSON lines on standard error, with UTC times."""
+def configure_logging(level: Level = "info") -> None:
+    """structlog as JSON lines on standard error, with UTC times; a daemon's say where its work is."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
+        processors=[*_PROCESSORS, structlog.processors.format_exc_info, _as_json()],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def log_everything() -> None:
+    """From now on what libraries log and what nobody has caught are JSON lines as well.
+
+    Libraries from warnings on, whatever the level: httpx would tell every address it asks.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    renderers = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        _as_json(),
+    ]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_PROCESSORS, processors=renderers)
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_crash
+
+
+def tell_failure(message: str, hint: str) -> bool:
+    """Log why a daemon leaves; False where no log is kept, and a person is told instead."""
+    if here() is None or not structlog.is_configured():
+        return False
+    structlog.get_logger().error(message, hint=hint)
+    return True
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    structlog.get_logger().critical("crashed", exc_info=(kind, error, trace))
+
+
+def _add_whereabouts(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """run, iteration and stage on every line of a daemon, null where there is none."""
+    place = here()
+    if place is not None:
+        line.setdefault("run", place.run)
+        line.setdefault("iteration", place.iteration)
+        line.setdefault("stage", None)
+    return line
+
+
+def _as_json() -> structlog.processors.JSONRenderer:
+    return structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+
+
+_PROCESSORS: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    _add_whereabouts,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]

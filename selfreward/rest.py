@@ -5,7 +5,7 @@ import errno
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ PASSING = frozenset({DISK, DATABASE})
 ACCEPTED = frozenset({PAUSE, GATE, ENGINE, DISK, DATABASE})
 """What a user's `resume` takes away."""
 MOST_NOTES = 1000
+LOOK_AGAIN_S, LONGEST_LOOK_S = 3.0, 300.0
 LEAST_SPARE_BYTES, MOST_SPARE_BYTES = 2**20, 2**28
 
 Write = Callable[..., None]
@@ -99,6 +100,14 @@ def reason_to_rest(error: Exception) -> str | None:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     no_space = isinstance(error, TrainingError) and error.kind == "no_space"
     return DISK if full or no_space or isinstance(error, DiskFull) else None
+
+
+def next_look(reasons: Collection[str], disk_rests: int) -> float | None:
+    """Seconds until what may be over by itself is looked at; longer where that has been deceptive."""
+    if not PASSING & set(reasons):
+        return None
+    again = disk_rests - 1 if DISK in reasons else 0
+    return min(LOOK_AGAIN_S * 2.0 ** max(0, min(again, 10)), LONGEST_LOOK_S)
 
 
 def has_room(needed: int, *directories: Path) -> bool:

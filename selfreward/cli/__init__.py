@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from selfreward import __version__
-from selfreward.cli import export, fork, inspect, keep, look, measure, run, schema, seeds, serve
+from selfreward.cli import export, fork, inspect, keep, look, measure, operate, run, schema, seeds, serve
 from selfreward.cli.options import DATA
 from selfreward.errors import ExitCode, SelfRewardError
 from selfreward.text import printable
@@ -42,6 +42,7 @@ app.add_typer(schema.commands, name="db", rich_help_panel=DATA)
 app.add_typer(look.commands)
 app.add_typer(keep.commands)
 app.add_typer(serve.commands)
+app.add_typer(operate.commands)
 
 PLACES_AT_FAULT = {
     errno.EACCES: "Check whom it belongs to and its permissions.",
@@ -59,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments)
     except SelfRewardError as error:
-        _fail(error.message, error.hint)
+        if not _logged(error):
+            _fail(error.message, error.hint)
         sys.exit(int(error.exit_code))
     except KeyboardInterrupt:
         sys.exit(130)
@@ -80,6 +82,15 @@ def _root(
     if version:
         print(f"selfreward {__version__}")
         raise typer.Exit
+
+
+def _logged(error: SelfRewardError) -> bool:
+    """Whether it went into a daemon's log, where every line is JSON."""
+    if "selfreward.reporting" not in sys.modules:
+        return False
+    from selfreward.reporting import tell_failure
+
+    return tell_failure(error.message, error.hint)
 
 
 def _fail(message: str, hint: str) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from selfreward.places import SETTINGS_FILE, fork_directory, fork_names, root_of
 
 if TYPE_CHECKING:
     from selfreward.config import Settings
+    from selfreward.reporting import LogOptions
     from selfreward.store import Store
     from selfreward.types import RunRow
 
@@ -80,6 +81,15 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.beta=0.2 (repeatable)."),
 ]
+Levels = Literal["debug", "info", "warning", "error"]
+LogLevel = Annotated[
+    Levels,
+    typer.Option("--log-level", envvar="SELFREWARD_LOG_LEVEL", help="Least that is worth a line."),
+]
+LogJson = Annotated[
+    bool,
+    typer.Option("--log-json", envvar="SELFREWARD_LOG_JSON", help="Log JSON lines on a terminal too."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -96,6 +106,13 @@ def open_store(settings: "Settings", directory: Path, check: bool = True) -> "St
 
     door = Store.open if check else Store
     return door(settings.database.url, directory)
+
+
+def log_options(level: Levels, as_json: bool) -> "LogOptions":
+    """What --log-level and --log-json have asked for."""
+    from selfreward.reporting import LogOptions
+
+    return LogOptions(level=level, as_json=as_json)
 
 
 def find_run(store: "Store", settings: "Settings") -> "RunRow":

@@ -35,6 +35,7 @@ from selfreward.config.watching import (
     EvaluationSettings,
     GateSettings,
     IndependentJudgeSettings,
+    NotifySettings,
 )
 from selfreward.places import SETTINGS_FILE
 
@@ -50,6 +51,7 @@ __all__ = [
     "IndependentJudgeSettings",
     "JudgeSettings",
     "LoraSettings",
+    "NotifySettings",
     "PairSettings",
     "SampleSettings",
     "SamplingSettings",

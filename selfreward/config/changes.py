@@ -8,7 +8,7 @@ import tomlkit
 
 from selfreward.config.settings import Settings
 
-MAKE_NOTHING = ("iterations", "daemon", "database", "engine", "evaluation", "gates")
+MAKE_NOTHING = ("iterations", "daemon", "database", "engine", "evaluation", "gates", "notify")
 """What changes nothing of what a run makes: how long, on what, and how closely it is watched …"""
 MAKE_NOTHING_EITHER = frozenset(
     f"{table}.{key}" for table in ("train", "bootstrap.sft") for key in ("save_minutes", "report_to")

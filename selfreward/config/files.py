@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from selfreward.config.section import Section
 from selfreward.config.settings import Settings, setting_names
@@ -18,7 +18,12 @@ from selfreward.places import SETTINGS_FILE
 from selfreward.resources import presets_dir
 
 ENV_PREFIX = "SELFREWARD_"
-ENV_NOT_SETTINGS = frozenset({"SELFREWARD_CRASH_AT", "SELFREWARD_TOKEN"})
+ENV_NOT_SETTINGS = frozenset(
+    {"SELFREWARD_CRASH_AT", "SELFREWARD_LOG_JSON", "SELFREWARD_LOG_LEVEL", "SELFREWARD_TOKEN"}
+)
+
+SECRETS = frozenset({("notify", "url")})
+"""Settings whose values are in no message."""
 
 
 def load_settings(
@@ -110,6 +115,8 @@ def _render_section(section: Section, table: Any) -> None:
 
 def _toml(value: Any) -> Any:
     """A dict on one line: as a table of its own it would swallow the keys after it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     if isinstance(value, dict):
         inline = tomlkit.inline_table()
         inline.update(value)
@@ -165,6 +172,8 @@ def _explain(item: Mapping[str, Any], text: str, name: str, origin: Mapping[tupl
     path = tuple(str(part) for part in item["loc"])
     place = origin.get(path) or _place(text, name, path)
     dotted = ".".join(path)
+    if path in SECRETS:
+        return f"{place.partition('=')[0]}: {dotted}: {item['msg']}"
     if item["type"] == "extra_forbidden":
         return f"{place}: there is no setting {dotted!r}{_nearest(path)}"
     return f"{place}: {dotted or 'settings'}: {item['msg']} (got {item['input']!r:.80})"

@@ -16,7 +16,12 @@ from selfreward.config.generation import (
 )
 from selfreward.config.section import Section
 from selfreward.config.training import BootstrapSettings, TrainSettings
-from selfreward.config.watching import DaemonSettings, EvaluationSettings, GateSettings
+from selfreward.config.watching import (
+    DaemonSettings,
+    EvaluationSettings,
+    GateSettings,
+    NotifySettings,
+)
 
 
 class DatabaseSettings(Section):
@@ -49,6 +54,7 @@ class Settings(Section):
     bootstrap: BootstrapSettings = BootstrapSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     gates: GateSettings = GateSettings()
+    notify: NotifySettings = NotifySettings()
     daemon: DaemonSettings = DaemonSettings()
 
     @field_validator("bootstrap", mode="before")

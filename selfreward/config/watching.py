@@ -1,8 +1,10 @@
-"""Settings of what watches over the loop: evaluation, health gates, the daemon around it all."""
+"""Settings of what watches over the loop: evaluation, health gates, messages, the daemon around it all."""
 
 import re
+from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator
 
 from selfreward.config.generation import SamplingSettings
 from selfreward.config.section import Section
@@ -67,6 +69,32 @@ class GateSettings(Section):
         Gate.JUDGE_ACCURACY,
     )
     """Gates that pause the daemon; the others warn."""
+
+
+class NotifySettings(Section):
+    """Messages to a web address when something happens. The loop never waits for them."""
+
+    url: SecretStr = SecretStr("")
+    """Where each is posted as JSON; unset: nowhere. A secret is safer in SELFREWARD_NOTIFY__URL than here."""
+    events: tuple[Literal["gate", "failure", "iteration"], ...] = ("gate", "failure", "iteration")
+    """What is told: a health gate holds the run, something has failed, an iteration is done."""
+    timeout_s: float = Field(default=10, gt=0)
+    """How long the address may take to answer."""
+    attempts: int = Field(default=5, ge=1)
+    """Tries of one message, with longer and longer pauses, before it is given up."""
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if url and (not re.match(r"https?://", url) or not urlsplit(url).hostname):
+            raise ValueError("not an address that begins with http:// or https://")
+        return value
+
+    @field_serializer("url", when_used="json")
+    def _keep(self, _value: SecretStr) -> str:
+        """Rows, exports and digests of settings are JSON: the address is in none of them."""
+        return ""
 
 
 class DaemonSettings(Section):

@@ -14,6 +14,7 @@ from selfreward.stages.workplace import Workplace
 from selfreward.training.checkpoint import collect_garbage
 from selfreward.training.states import collect
 from selfreward.types import CheckpointKind, CheckpointRow, Split, StageName, Status
+from selfreward.whereabouts import at_stage
 
 JUDGING = (StageName.JUDGE, StageName.MEASURE_BASELINE)
 
@@ -36,7 +37,8 @@ async def run(place: Workplace) -> CheckpointRow:
     stage = await asyncio.to_thread(place.store.runs.begin_stage, place.iteration.id, StageName.TRAIN)
     path = place.checkpoint_path("M_1")
     await _collect(place, "M_1")
-    digest = await making.sft(place, stage, place.root / path, BOTH)
+    with at_stage(StageName.TRAIN):
+        digest = await making.sft(place, stage, place.root / path, BOTH)
     crash_point("train:published")
     place.store.runs.describe_stage(stage.id, f"M_1 {digest[:12]}")
     trained = place.store.runs.finish_iteration(place.iteration, CheckpointKind.SFT, path, digest)
@@ -56,7 +58,8 @@ async def _baseline(place: Workplace) -> Workplace:
     row = runs.checkpoint_named(place.run.id, BASELINE)
     if row is None:
         await _collect(place, BASELINE)
-        digest = await making.sft(place, stage, place.root / path, BASELINE_KINDS)
+        with at_stage(StageName.BASELINE):
+            digest = await making.sft(place, stage, place.root / path, BASELINE_KINDS)
         crash_point("baseline:published")
         parent = place.checkpoint.id
         row = runs.add_checkpoint(place.run.id, 0, CheckpointKind.SFT, path, digest, parent, BASELINE)

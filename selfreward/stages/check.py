@@ -16,6 +16,7 @@ from selfreward.types import (
     Status,
     Suite,
 )
+from selfreward.whereabouts import enter_stage
 
 PAGE = 250
 LOUD = (GateState.WARN, GateState.ACCEPTED)
@@ -26,6 +27,7 @@ def run(place: Workplace) -> None:
 
     Raises Held when a gate pauses that no user has let pass, Drained between two pages when asked to stop.
     """
+    enter_stage(StageName.CHECK)
     store = place.store
     stage = store.runs.begin_stage(place.iteration.id, StageName.CHECK)
     if stage.status is Status.DONE:
@@ -94,7 +96,7 @@ def _figure(place: Workplace, checkpoint: str, suite: Suite, metric: Metric) -> 
 
 
 def _tell(place: Workplace, result: GateResult) -> None:
-    place.reporter.say(f"gate {result.gate}: {result.message}")
+    place.reporter.say(f"gate {result.gate}: {result.message}", level="warning")
     place.store.journal.event(
         place.run.id,
         "gate_warning",

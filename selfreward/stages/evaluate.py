@@ -33,6 +33,7 @@ from selfreward.types import (
     Status,
     Suite,
 )
+from selfreward.whereabouts import enter_stage
 
 MANY = 100_000
 INDEPENDENT = "independent_judge"
@@ -131,6 +132,7 @@ def measure(place: Workplace) -> None:
 
     A fork leaves figures of its parent's checkpoint as they are: they may be on other seeds than its own.
     """
+    enter_stage(StageName.EVALUATE)
     stage, made_by = _begin(place, StageName.EVALUATE), place.checkpoint.run_id
     if made_by != place.run.id and place.store.evaluations.measured(made_by, place.checkpoint.name):
         return place.store.runs.finish_stage(stage.id, "measured already in the run that made it")

@@ -23,6 +23,7 @@ from selfreward.types import (
     StoredReading,
     StoredReply,
 )
+from selfreward.whereabouts import enter_stage
 
 PASS = 3
 """From this score on, the rubric's third point, a response answers the request."""
@@ -81,6 +82,7 @@ def judged(place: Workplace, judge: int) -> None:
 
 def finish(place: Workplace) -> None:
     """Close the stage."""
+    enter_stage(StageName.SELECT)
     stage = place.store.runs.begin_stage(place.iteration.id, StageName.SELECT)
     detail = describe(place)
     place.store.runs.finish_stage(stage.id, detail)

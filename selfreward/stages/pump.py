@@ -18,6 +18,7 @@ from selfreward.engines.base import RequestFailed
 from selfreward.errors import StoreUnavailable
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.types import StageName, StageRow, Status
+from selfreward.whereabouts import enter_stage
 
 Result = TypeVar("Result")
 Answer = TypeVar("Answer")
@@ -102,6 +103,7 @@ class Pump(Generic[AnyItem, Result]):
         if self.ended:
             return
         place, work = self._place, self._work
+        enter_stage(work.name)  # this is a task of its own
         self._done = await self._patiently(work.done)
         place.reporter.begin(work.name, self._done, work.total())
         try:

@@ -8,6 +8,7 @@ from selfreward.stages.workplace import Workplace
 from selfreward.training.checkpoint import collect_garbage
 from selfreward.training.states import collect
 from selfreward.types import CheckpointKind, CheckpointRow, StageName
+from selfreward.whereabouts import at_stage
 
 
 async def run(place: Workplace) -> CheckpointRow:
@@ -22,7 +23,8 @@ async def run(place: Workplace) -> CheckpointRow:
     output = place.root / path
     await asyncio.to_thread(collect_garbage, output.parent)
     await asyncio.to_thread(collect, place.directory / "jobs", name)
-    digest = await making.dpo(place, stage, output)
+    with at_stage(StageName.TRAIN):
+        digest = await making.dpo(place, stage, output)
     crash_point("train:published")
     store.runs.describe_stage(stage.id, f"{name} {digest[:12]}")
     place.reporter.end(StageName.TRAIN, f"{name} {digest[:12]}")

@@ -78,7 +78,7 @@ def _begin_again(
     place.store.journal.event(
         place.run.id, "micro_batch_halved", f"{message}: {error.message}", place.iteration.id, **figures
     )
-    place.reporter.say(message, **figures)
+    place.reporter.say(message, level="warning", **figures)
     return place.store.runs.begin_stage(place.iteration.id, stage.name)
 
 

@@ -141,6 +141,7 @@ def _run(directory: Path) -> list[Finding]:
         Finding(level="ok", what="settings", state=state),
         _model(settings, directory),
         _database(settings, directory),
+        *_trackers(settings),
     ]
 
 
@@ -167,6 +168,20 @@ def _database(settings: Settings, directory: Path) -> Finding:
         return Finding(level="note", what="database", state=f"{where}: made by the first start")
     state = f"{where} at revision {current}, needs {head}"
     return Finding(level="missing", what="database", state=state, remedy="selfreward db upgrade")
+
+
+def _trackers(settings: Settings) -> list[Finding]:
+    """What the trainings are to be reported to."""
+    from selfreward.training import trackers
+
+    names = sorted({name for each in trackers.wanted(settings).values() for name in each})
+    if not names:
+        return []
+    try:
+        trackers.require(settings)
+    except SelfRewardError as error:
+        return [Finding(level="missing", what="trackers", state=error.message, remedy=error.hint)]
+    return [Finding(level="ok", what="trackers", state=", ".join(names))]
 
 
 def _gpus() -> list[str]:

@@ -30,6 +30,7 @@ from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed, require_space
 from selfreward.training.jobs import DpoJob, SftJob
 from selfreward.training.machine import bf16_is_fast, describe_machine
+from selfreward.training.trackers import PROJECT
 
 DROPOUT_FIELDS = (
     "attention_dropout",
@@ -123,6 +124,7 @@ def common_arguments(job: DpoJob | SftJob) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "report_to": list(settings.report_to) or "none",
         "run_name": job.output.name,
+        "project": PROJECT,
         "save_strategy": "no",
         "eval_strategy": "no",
         "disable_tqdm": True,

@@ -17,6 +17,7 @@ from selfreward.training.checkpoint import temporary_path
 from selfreward.training.events import EVENTS_FILE, EventWriter
 from selfreward.training.failures import explain
 from selfreward.training.jobs import SCRATCH, AnyJob, ConvertJob, DpoJob, SftJob, read_job
+from selfreward.training.trackers import environment
 
 Function = Callable[[Any, EventWriter], str]
 
@@ -28,6 +29,8 @@ def main(job_path: Path) -> int:
     scratch = job_path.parent / SCRATCH
     scratch.mkdir(exist_ok=True)
     _prepare_environment(scratch, offline=job.kind != "convert")
+    if job.kind != "convert":
+        os.environ.update(environment(job.settings.report_to, job_path.parent, os.environ))
     try:
         digest = _function(job)(job, events)
     except Exception as error:
