@@ -1,6 +1,5 @@
 """Commands that make a run, start its daemon and talk to it."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -120,20 +119,40 @@ def start(
 def status(
     directory: Dir = Path(),
     run_name: RunName = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep it on the screen until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again until Ctrl-C.")] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="With --watch: between two looks.",
+            show_default="1 on a terminal, else 10",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Where the run stands: owner, iteration, stages, checkpoints, last events."""
+    """Where the run stands: what it does and why not, stages with rates and time left, scores, training.
+
+    With --watch a live screen, which may stay open for days; without a terminal a line for each look that
+    finds something new; with --json a line of JSON for each look. Times are UTC.
+
+    Examples:
+
+        selfreward status
+
+        selfreward status --watch --interval 5
+
+        selfreward status --json | jq '.stages[] | {name, done, total, rate, seconds_left}'
+
+        selfreward status --watch > progress.log &
+    """
     from selfreward.terminal import status as view
 
-    settings = settings_of(directory)
-    store = open_store(settings, directory)
-    if watch and not as_json:
-        view.watch(store, settings)
-    elif as_json:
-        print(json.dumps(view.as_json(view.gather(store, settings)), indent=2, ensure_ascii=False))
-    else:
-        view.show(view.gather(store, settings))
+    settings, where = settings_of(directory), dir_option(directory)
+    if watch:
+        return view.watch(directory, settings, interval, as_json, where)
+    show = view.show_json if as_json else view.show
+    show(open_store(settings, directory), settings, where)
 
 
 @commands.command(rich_help_panel=RUN)

@@ -1,6 +1,10 @@
 """Reads where a run stands: a handful of short questions, each its own read transaction."""
 
+import json
 from datetime import UTC, datetime
+from functools import lru_cache, partial
+
+from pydantic import ValidationError
 
 from selfreward.config import Settings
 from selfreward.errors import BadInput
@@ -13,7 +17,7 @@ from selfreward.progress.figures import (
     TrainingProgress,
 )
 from selfreward.progress.rates import Meter, thinned
-from selfreward.progress.stages import Look, stages, tokens
+from selfreward.progress.stages import SELDOM_S, Look, stages, tokens
 from selfreward.store import Store
 from selfreward.types import EvaluationRow, GateResult, IterationRow, LeaseRow, RunRow, StageName, Status
 
@@ -43,13 +47,16 @@ def gather(
         raise BadInput(
             f"run {settings.name!r} has not been started yet", f"Start it: selfreward start{where}"
         )
-    at = at or datetime.now(UTC)
+    meter, at = meter or Meter(), at or datetime.now(UTC)
     running = store.leases.running(run.id, settings.daemon.lease_timeout_s)
     lease = store.leases.find(run.id)
     iteration = _iteration(store, run, running)
-    look = iteration and Look.of(store, settings, meter or Meter(), at, run, lease, running, iteration)
+    look = None
+    if iteration is not None:
+        in_force = _in_force(store, settings, iteration)
+        look = Look.of(store, in_force, meter, at, run, lease, running, iteration)
     began = _began(store, run) if running else None
-    tree = store.runs.tree()
+    tree = meter.keep("tree", at.timestamp(), SELDOM_S, store.runs.tree)
     node = tree[run.id]
     return RunStatus(
         run=run.name,
@@ -71,7 +78,7 @@ def gather(
         pairs=look.outcomes if look else {},
         training=_training(look),
         gates=_gates(store, run, iteration),
-        evaluation=_evaluation(store, run),
+        evaluation=meter.keep("evaluation", at.timestamp(), SELDOM_S, partial(_evaluation, store, run)),
         checkpoints=tuple(store.runs.checkpoints(run.id)),
         events=tuple(store.journal.events(run.id, EVENTS)),
     )
@@ -84,6 +91,22 @@ def _iteration(store: Store, run: RunRow, running: bool) -> IterationRow | None:
         t = store.progress.being_worked_on(run.id)
         return last if t is None else store.runs.iteration(run.id, t)
     return last
+
+
+def _in_force(store: Store, settings: Settings, iteration: IterationRow) -> Settings:
+    """Those that the iteration is worked on with: its daemon may have been given others than the file's."""
+    if settings.digest() == iteration.setting_hash:
+        return settings
+    return _parsed(json.dumps(store.runs.settings_of(iteration))) or settings
+
+
+@lru_cache(maxsize=16)
+def _parsed(body: str) -> Settings | None:
+    """Stored settings; None where they are of another version."""
+    try:
+        return Settings.model_validate_json(body)
+    except ValidationError:
+        return None
 
 
 def _activity(

@@ -1,9 +1,11 @@
 """Rates: from counts that were seen at successive looks, from the times of the newest rows, and time left."""
 
+import math
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import Any, TypeVar, cast
 
 WINDOW_S = 60.0
 """Over which a rate is told."""
@@ -12,14 +14,17 @@ WARM_S = 10.0
 LONGEST_STEP_S = 25.0
 """Between two changes of a counter that moves in steps; one that stands still for longer stands still."""
 MOST_SAMPLES = 256
+MOST_KEPT = 1000
 
 Sample = tuple[float, float]
 """(seconds, count)."""
+Found = TypeVar("Found")
 
 
 class Meter:
     """Remembers what counts were at each look, so that the next look can tell how fast they grow.
 
+    What changes seldom or never is kept as well, so that not every look has to ask for it.
     One a screen, kept between its looks. Moments are seconds on any one clock; one that is set back makes
     it begin anew.
     """
@@ -27,6 +32,7 @@ class Meter:
     def __init__(self, window_s: float = WINDOW_S) -> None:
         self._window_s = window_s
         self._seen: dict[Hashable, deque[Sample]] = {}
+        self._kept: dict[Hashable, tuple[float, Any]] = {}
 
     def see(self, key: Hashable, moment: float, count: float) -> None:
         """The count at this moment."""
@@ -39,6 +45,16 @@ class Meter:
         samples.append((moment, count))
         while len(samples) > 2 and samples[1][0] <= moment - self._window_s:
             samples.popleft()
+
+    def keep(self, key: Hashable, moment: float, seconds: float, make: Callable[[], Found]) -> Found:
+        """What `make` returned when it was last called for this key, if that is not longer ago."""
+        made, found = self._kept.get(key, (-math.inf, None))
+        if not made <= moment < made + seconds:
+            found = make()
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = moment, found
+        return cast(Found, found)
 
     def rate(self, key: Hashable) -> float | None:
         """Growth a second from the oldest look of the window to the last; None while they lie too close."""

@@ -1,18 +1,21 @@
 """The stages of an iteration with their rates and the time they need, and the tokens of the engine."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from selfreward.config import Settings
 from selfreward.progress.figures import StageProgress, TokenRates
 from selfreward.progress.rates import WINDOW_S, Meter, recent_rate, seconds_left
-from selfreward.progress.totals import UNITS, Known, done, expected, total
+from selfreward.progress.totals import OF_SEEDS, UNITS, Known, count, expected, total
 from selfreward.store import Store
 from selfreward.store.progress import EngineSessionRow, Newest, StageTimes
 from selfreward.types import IterationRow, LeaseRow, PairOutcome, RunRow, StageName, Status
 
-NO_ROWS = Newest(made=(), more=False)
+NOW_S, SELDOM_S = 0.001, 10.0
+"""How long what was asked for is good: for this look alone, or for some time."""
 WITHOUT_ENGINE = (StageName.SELECT, StageName.PAIR, StageName.TRAIN, StageName.BASELINE)
 
 
@@ -32,8 +35,6 @@ class Look:
     times: Sequence[StageTimes]
     sessions: Sequence[EngineSessionRow]
     outcomes: Mapping[PairOutcome, int]
-    newest: Mapping[StageName, Newest]
-    """Of the stages at work."""
 
     @classmethod
     def of(
@@ -48,8 +49,8 @@ class Look:
         iteration: IterationRow,
     ) -> "Look":
         """Look now."""
-        times = store.progress.stages(iteration.id)
-        at_work = [row.name for row in times if running and row.status is Status.RUNNING]
+        moment = at.timestamp()
+        outcomes = partial(store.pairs.outcomes, iteration.id)
         return cls(
             store=store,
             settings=settings,
@@ -59,10 +60,33 @@ class Look:
             lease=lease,
             running=running,
             iteration=iteration,
-            times=times,
+            times=store.progress.stages(iteration.id),
             sessions=store.progress.sessions(iteration.id),
-            outcomes=store.pairs.outcomes(iteration.id),
-            newest={name: store.progress.newest(name, iteration) for name in at_work},
+            outcomes=meter.keep(("outcomes", iteration.id), moment, SELDOM_S, outcomes),
+        )
+
+    @property
+    def moment(self) -> float:
+        """The time, for the meter."""
+        return self.at.timestamp()
+
+    @property
+    def at_work(self) -> list[StageName]:
+        """The stages that somebody works on."""
+        return [row.name for row in self.times if self.running and row.status is Status.RUNNING]
+
+    def newest(self, name: StageName) -> Newest:
+        """The newest rows of a stage, asked for once a look."""
+        ask = partial(self.store.progress.newest, name, self.iteration)
+        return self.meter.keep(("newest", self.iteration.id, name, self.at), self.moment, NOW_S, ask)
+
+    def count(self, row: StageTimes) -> int:
+        """Items that a stage has done; of one that has ended, asked for once."""
+        ask = partial(count, self.store, self.iteration, row.name)
+        if row.status is not Status.DONE:
+            return ask()
+        return self.meter.keep(
+            ("count", self.iteration.id, row.name, row.finished_at), self.moment, math.inf, ask
         )
 
     @property
@@ -80,14 +104,14 @@ def stages(look: Look) -> tuple[StageProgress, ...]:
         run=look.run,
         iteration=look.iteration,
         statuses={row.name: row.status for row in look.times},
-        counts=look.store.journal.counts(look.iteration),
+        counts={row.name: look.count(row) for row in look.times},
         outcomes=look.outcomes,
     )
     begun = tuple(_progress(look, known, row) for row in look.times)
     if look.iteration.status in (Status.DONE, Status.PENDING):
         return begun
     to_come = [name for name in expected(look.iteration.t, look.settings) if name not in known.statuses]
-    return (*begun, *(_to_come(known, name) for name in to_come))
+    return (*begun, *(_to_come(look, known, name) for name in to_come))
 
 
 def tokens(look: Look | None) -> TokenRates:
@@ -95,30 +119,37 @@ def tokens(look: Look | None) -> TokenRates:
     session = look and look.session
     if look is None or session is None or session.ready_at is None:
         return TokenRates()
-    moment, age = look.at.timestamp(), (look.at - session.ready_at).total_seconds()
+    age = (look.at - session.ready_at).total_seconds()
     rates = []
-    for name, count in (("generated", session.generated_tokens), ("prompt", session.prompt_tokens)):
-        if count is not None:
-            look.meter.see((session.id, name), moment, count)
+    for name, number in (("generated", session.generated_tokens), ("prompt", session.prompt_tokens)):
+        if number is not None:
+            look.meter.see((session.id, name), look.moment, number)
         rate = look.meter.step_rate((session.id, name))
-        rates.append(count / age if rate is None and count and age > 0 else rate)
+        rates.append(number / age if rate is None and number and age > 0 else rate)
     generated, prompt = rates
     return TokenRates(generated=_of_rows(look) if generated is None else generated, prompt=prompt)
 
 
 def _of_rows(look: Look) -> float | None:
     """Tokens of the newest rows a second; those of prompts are not known."""
-    per_row = [
-        sum(count for _, count in newest.made) / len(newest.made) * _recent(look, name, newest)
-        for name, newest in look.newest.items()
-        if newest.made
-    ]
-    return sum(per_row) if per_row else None
+    rates = []
+    for name in look.at_work:
+        made = look.newest(name).made
+        if made:
+            rates.append(sum(tokens for _, tokens in made) / len(made) * _recent(look, name))
+    return sum(rates) if rates else None
+
+
+def _total(look: Look, known: Known, name: StageName) -> int | None:
+    if name not in OF_SEEDS or known.is_done(name):
+        return total(known, name)
+    ask = partial(total, known, name)
+    return look.meter.keep(("total", look.iteration.id, name), look.moment, SELDOM_S, ask)
 
 
 def _progress(look: Look, known: Known, row: StageTimes) -> StageProgress:
-    have, wanted = done(known, row.name), total(known, row.name)
-    at_work = row.name in look.newest
+    have, wanted = known.counts[row.name], _total(look, known, row.name)
+    at_work = row.name in look.at_work
     rate = _rate(look, row.name, have) if at_work else None
     worked = _worked_s(look, row)
     stage_rate = have / worked if worked and have else None
@@ -140,22 +171,21 @@ def _progress(look: Look, known: Known, row: StageTimes) -> StageProgress:
     )
 
 
-def _to_come(known: Known, name: StageName) -> StageProgress:
-    return StageProgress(
-        name=name, status=Status.PENDING, done=0, total=total(known, name), unit=UNITS.get(name, "")
-    )
+def _to_come(look: Look, known: Known, name: StageName) -> StageProgress:
+    wanted = _total(look, known, name)
+    return StageProgress(name=name, status=Status.PENDING, done=0, total=wanted, unit=UNITS.get(name, ""))
 
 
 def _rate(look: Look, name: StageName, have: int) -> float | None:
     """By the counts of this screen's looks; as long as those tell nothing, by the newest rows."""
     key = (look.iteration.id, name)
-    look.meter.see(key, look.at.timestamp(), have)
+    look.meter.see(key, look.moment, have)
     measured = look.meter.rate(key)
-    newest = look.newest[name]
-    return measured if measured is not None or not newest.made else _recent(look, name, newest)
+    return _recent(look, name) if measured is None and look.newest(name).made else measured
 
 
-def _recent(look: Look, name: StageName, newest: Newest) -> float:
+def _recent(look: Look, name: StageName) -> float:
+    newest = look.newest(name)
     begun = [row.started_at for row in look.times if row.name is name and row.started_at]
     if look.session and look.session.ready_at:
         begun.append(look.session.ready_at)

@@ -19,6 +19,8 @@ from selfreward.types import (
 
 WRITING = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE)
 MEASURING = (StageName.ANSWER_HELD_OUT, StageName.JUDGE_HELD_OUT, StageName.COMPARE)
+OF_SEEDS = (*MEASURING, StageName.MEASURE_BASELINE)
+"""Their totals do not change while no seeds come."""
 UNITS = {
     StageName.SELF_INSTRUCT: "prompts",
     StageName.SAMPLE: "candidates",
@@ -27,7 +29,6 @@ UNITS = {
     StageName.JUDGE_HELD_OUT: "judgements",
     StageName.MEASURE_BASELINE: "judgements",
     StageName.COMPARE: "comparisons",
-    StageName.COMPARE_INDEPENDENT: "comparisons",
     StageName.SELECT: "examples",
     StageName.PAIR: "prompts",
     StageName.TRAIN: "steps",
@@ -68,18 +69,18 @@ def expected(t: int, settings: Settings) -> tuple[StageName, ...]:
     )
 
 
-def done(known: Known, name: StageName) -> int:
-    """Items that a stage has done."""
-    if known.iteration.t == 0 and name in _OF_BASELINE:
-        made = known.store.progress.bootstrap_judgements(known.iteration)
-        return sum(count for key, count in made.items() if _OF_BASELINE[name](*key))
-    return known.counts.get(name, 0)
+def count(store: Store, iteration: IterationRow, name: StageName) -> int:
+    """Items that a stage of an iteration has done."""
+    if iteration.t == 0 and name in _OF_BASELINE:
+        made = store.progress.bootstrap_judgements(iteration)
+        return sum(number for key, number in made.items() if _OF_BASELINE[name](*key))
+    return store.journal.count(iteration, name) if name in UNITS else 0
 
 
 def total(known: Known, name: StageName) -> int | None:
     """Items that a stage will have done in the end, as far as is known."""
     if known.is_done(name):
-        return done(known, name) if name in UNITS else None
+        return known.counts.get(name, 0) if name in UNITS else None
     if name in (StageName.JUDGE_HELD_OUT, StageName.MEASURE_BASELINE):
         return _held_out_judgements(known)
     if known.iteration.t == 0 and name is StageName.JUDGE:
@@ -159,7 +160,6 @@ _TOTALS = {
     StageName.JUDGE: _judgements,
     StageName.ANSWER_HELD_OUT: _answers,
     StageName.COMPARE: _comparisons,
-    StageName.COMPARE_INDEPENDENT: _comparisons,
     StageName.PAIR: _prompts,
     StageName.TRAIN: _steps,
     StageName.BASELINE: _baseline_steps,

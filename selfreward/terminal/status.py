@@ -1,79 +1,100 @@
-"""`selfreward status`: where a run stands, once or live, for people or as JSON."""
+"""`selfreward status`: where a run stands, once or again and again, for people or as JSON."""
 
-import time
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from selfreward.config import Settings
-from selfreward.progress import Meter, RunStatus, gather
-from selfreward.progress import as_json as as_json
+from selfreward.errors import SelfRewardError
+from selfreward.progress import RunStatus, as_json, gather
 from selfreward.store import Store
-from selfreward.text import printable
-from selfreward.types import CheckpointRow
+from selfreward.terminal.displays import Display, JsonLines, Plain, live_screen
+from selfreward.terminal.screen import Screen
+from selfreward.terminal.watched import Watched
 
-REFRESH_S = 1.0
+LIVE_S, PLAIN_S = 1.0, 10.0
+"""Between two looks where nothing else is said: on a terminal, and elsewhere."""
+Look = Callable[[], RunStatus]
+Wait = Callable[[float], object]
 
 
-def show(status: RunStatus) -> None:
+def show(store: Store, settings: Settings, where: str = "") -> None:
     """Print it once."""
-    Console().print(_render(status))
+    console = _console()
+    console.print(Screen(status=gather(store, settings, where=where)))
 
 
-def watch(store: Store, settings: Settings) -> None:
-    """Keep it on the screen until Ctrl-C."""
-    meter = Meter()
-    with Live(_render(gather(store, settings, meter)), screen=False, auto_refresh=False) as live:
-        try:
-            while True:
-                live.update(_render(gather(store, settings, meter)), refresh=True)
-                time.sleep(REFRESH_S)
-        except KeyboardInterrupt:
-            return
+def show_json(store: Store, settings: Settings, where: str = "") -> None:
+    """Print it once, for programs."""
+    print(json.dumps(as_json(gather(store, settings, where=where)), indent=2))
 
 
-def _render(status: RunStatus) -> RenderableType:
-    owner = status.lease.owner if status.lease else "nobody"
-    word, style = ("running", "bold green") if status.running else ("not running", "bold yellow")
-    head = Text.assemble(("run ", "dim"), (status.run, "bold"), "  ", (word, style))
-    if status.running:
-        head.append(f" as {owner}", style="dim")
-    if status.forked_from is not None:
-        head.append(f"  fork of {status.forked_from} from iteration {status.from_iteration}", style="dim")
-    parts: list[RenderableType] = [head]
-    if status.iteration is not None:
-        t = status.iteration.t
-        parts.append(Text(f"iteration {t} (M_{t} → M_{t + 1}): {status.iteration.status}"))
-        parts.append(_stage_table(status))
-    parts.append(_checkpoint_table(status.checkpoints))
-    parts += [
-        Text.assemble((f"{event.at:%m-%d %H:%M:%S} ", "dim"), f"{event.kind}: {_first_line(event.message)}")
-        for event in status.events
-    ]
-    return Group(*parts)
+def watch(
+    directory: Path, settings: Settings, interval_s: float | None, in_json: bool, where: str = ""
+) -> None:
+    """Look again and again until Ctrl-C, whatever becomes of the database meanwhile.
+
+    A live screen on a terminal, elsewhere a line for each look that finds something new; `interval_s`
+    seconds lie between two looks.
+    """
+    console = _console()
+    live = console.is_terminal and not console.is_dumb_terminal and not in_json
+    seconds = interval_s or (LIVE_S if live else PLAIN_S)
+    with Watched(directory, settings, where) as run, _wakeful() as wait:
+        if live:
+            with live_screen(console, seconds) as screen:
+                keep_looking(run.look, screen, seconds, wait)
+            screen.leave()
+        else:
+            keep_looking(run.look, JsonLines() if in_json else Plain(), seconds, wait)
 
 
-def _stage_table(status: RunStatus) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for stage in status.stages:
-        bar = ProgressBar(total=stage.total or max(stage.done, 1), completed=stage.done, width=20)
-        figures = f"{stage.done}/{stage.total}" if stage.total is not None else f"{stage.done}"
-        told = _first_line(stage.error or stage.detail)
-        table.add_row(Text(stage.name), bar, Text(figures), Text(stage.status), Text(told, style="dim"))
-    return table
+def keep_looking(look: Look, display: Display, interval_s: float, wait: Wait) -> None:
+    """Look, show, wait, until Ctrl-C. What keeps it from looking is shown too, and is no reason to end."""
+    try:
+        while True:
+            try:
+                display.show(look())
+            except SelfRewardError as error:
+                display.trouble(error)
+            wait(interval_s)
+    except KeyboardInterrupt:
+        return
 
 
-def _checkpoint_table(checkpoints: tuple[CheckpointRow, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for checkpoint in checkpoints:
-        table.add_row(
-            Text(checkpoint.name, style="bold"), checkpoint.kind, checkpoint.path, checkpoint.digest[:12]
-        )
-    return table
+@contextmanager
+def _wakeful() -> Iterator[Wait]:
+    """A wait that ends early when the terminal is resized. SIGTERM and SIGHUP leave as Ctrl-C does."""
+    resized = threading.Event()
+
+    def wait(seconds: float) -> None:
+        resized.wait(seconds)
+        resized.clear()
+
+    wanted = {
+        signal.SIGWINCH: lambda *_: resized.set(),
+        signal.SIGTERM: signal.default_int_handler,
+        signal.SIGHUP: signal.default_int_handler,
+    }
+    if threading.current_thread() is not threading.main_thread():
+        yield wait
+        return
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield wait
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _first_line(text: str) -> str:
-    return printable(text.partition("\n")[0])
+def _console() -> Console:
+    """Standard output. A terminal that lacks a character shows another instead of ending the program."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    return Console(highlight=False)
