@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE_IN, HIGH_IN = 8.0, 4.5
+WIDE_IN, HIGH_IN = 6.0, 3.6
 FONTS = ["system-ui", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans"]
-MOST_LABELS = 14
+MOST_LABELS = 12
+LEAST_PLACES = 3
+"""Room for so many: one bar alone is not as wide as all."""
 LEGEND_FROM = 2
 _DRAWING = threading.Lock()
 
@@ -99,6 +101,8 @@ def _prepare(axes: "Axes", panel: Panel, theme: Theme) -> None:
     if panel.unit is Unit.SHARE:
         axes.set_ylim(-0.03, 1.03)
         axes.set_yticks((0, 0.25, 0.5, 0.75, 1), labels=("0%", "25%", "50%", "75%", "100%"))
+    if panel.unit is Unit.COUNT:
+        axes.yaxis.get_major_locator().set_params(integer=True)
     if panel.reference is not None:
         axes.axhline(panel.reference, color=theme.muted, linestyle="--", linewidth=1)
 
@@ -143,6 +147,7 @@ def _curves(axes: "Axes", chart: Chart, panel: Panel, theme: Theme) -> None:
         newest = series is lines[-1]
         axes.plot(series.at, values, color=colour, linewidth=1.9 if newest else 1.2, label=series.label)
     axes.set_xlabel(chart.along, color=theme.text)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(x=0.02)
 
 
@@ -151,7 +156,9 @@ def _label_places(axes: "Axes", chart: Chart, theme: Theme) -> None:
     each = -(-len(names) // MOST_LABELS) if len(chart.panels) == 1 else -(-2 * len(names) // MOST_LABELS)
     shown = range(0, len(names), max(each, 1))
     axes.set_xticks(list(shown), labels=[names[place] for place in shown], color=theme.text)
-    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_xlabel(chart.place_name, color=theme.text)
+    room = 0.6 + max(0, LEAST_PLACES - len(names)) / 2
+    axes.set_xlim(-room, len(names) - 1 + room)
 
 
 def _colours(panel: Panel, theme: Theme) -> Sequence[str]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from selfreward.errors import SelfRewardError
 from selfreward.progress import RunStatus, StageProgress
 from selfreward.text import printable
-from selfreward.types import RunRow
+from selfreward.types import RunRow, Status
 from selfreward.web.kept import Kept, KeptNeeded
 from selfreward.web.rendering import NOTHING, duration, number
 from selfreward.web.site import RunNeeded
@@ -53,8 +53,15 @@ def news(status: RunStatus) -> dict[str, Any]:
     bars: dict[str, tuple[int, int]] = {}
     for stage in status.stages:
         texts |= {f"live-{stage.name}-{column}": text for column, text in columns(stage).items()}
-        bars[f"live-{stage.name}-bar"] = (stage.done, stage.total or max(stage.done, 1))
+        bars[f"live-{stage.name}-bar"] = _bar(stage)
     return {"texts": texts, "bars": bars, "page": told(status)}
+
+
+def _bar(stage: StageProgress) -> tuple[int, int]:
+    """(value, max)."""
+    if stage.status is Status.DONE:
+        return (1, 1)
+    return (stage.done, stage.total or max(stage.done, 1))
 
 
 def columns(stage: StageProgress) -> dict[str, str]:

@@ -3,17 +3,21 @@
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
 
 from selfreward.config import Settings
-from selfreward.errors import BadInput
+from selfreward.errors import BadInput, SelfRewardError
 from selfreward.reporting import configure_logging
 from selfreward.store import Store
+from selfreward.store.migrate import require_head
 from selfreward.web.access import AccessLog
 from selfreward.web.app import create_app
+from selfreward.web.charting import Source, charts
+from selfreward.web.kept import Kept
 from selfreward.web.site import LOOPBACK, Site
 
 EVERYWHERE = frozenset({"0.0.0.0", "::"})
@@ -60,13 +64,26 @@ def serve(site: Site, host: str, port: int, access_log: bool = False) -> None:
         lifespan="off",
         timeout_graceful_shutdown=LAST_SECONDS,
     )
+    server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn ends, then raises what it caught once more
+        signal.signal(number, server.handle_exit)  # from now on; uvicorn raises once more what it has caught
     if host not in LOOPBACK:
         print(f"warning: whoever reaches {host} can read everything in this database", file=sys.stderr)
     shown = f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{listening.getsockname()[1]}/", flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
+    threading.Thread(target=_read_ahead, args=(site, app.state.kept), daemon=True).start()
+    server.run(sockets=[listening])
+
+
+def _read_ahead(site: Site, kept: Kept) -> None:
+    """What a long run's plots need takes a second or two to read: it is there when somebody comes to look."""
+    try:
+        require_head(site.store.database)
+        run = site.store.runs.find(site.settings.name)
+        if run is not None:
+            charts(Source(store=site.store, figures=kept.figures, run=run))
+    except SelfRewardError:
+        return  # whoever looks is told
 
 
 def _listen(host: str, port: int) -> socket.socket:
