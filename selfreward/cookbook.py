@@ -36,7 +36,9 @@ class Parameter:
     meaning: str
 
     def read(self, text: str) -> Value:
-        """The value that a user's text stands for. Raises BadInput when it is not of the kind."""
+        """The value that a user's text stands for; NULL is none. Raises BadInput for another kind."""
+        if text == "NULL":
+            return None
         reader = {"integer": int, "number": float, "text": str}[self.kind]
         try:
             value: Value = reader(text)
@@ -84,6 +86,15 @@ class SavedQuery:
                 raise BadInput(f"{self.name} has no parameter {name!r}", _known_names(name, list(known)))
         defaults = {parameter.name: parameter.default for parameter in self.parameters}
         return defaults | {name: known[name].read(text) for name, text in given.items()}
+
+
+def guessed(text: str) -> Value:
+    """The value of a parameter that nobody declared: a number where it looks like one, else a text."""
+    if text == "NULL":
+        return None
+    if re.fullmatch(r"[+-]?\d{1,18}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"[+-]?\d+\.\d+([eE][+-]?\d+)?", text) else text
 
 
 @cache
@@ -149,8 +160,6 @@ def _parameter(line: str) -> Parameter:
         raise ValueError(f"no parameter of a saved query: {line!r}")
     name, kind, default, meaning = found.groups()
     bare = Parameter(name=name, kind=kind, default=None, meaning=meaning)  # type: ignore[arg-type]
-    if default == "NULL":
-        return bare
     return Parameter(name=name, kind=bare.kind, default=bare.read(default.strip("'")), meaning=meaning)
 
 

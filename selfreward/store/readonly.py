@@ -61,14 +61,14 @@ def run_query(
     run = _sqlite if database.is_sqlite else _postgresql
     bounds = _Bounds(max_rows=max_rows, max_bytes=max_bytes, timeout_s=timeout_s)
     values = dict(parameters or {})
-    _refuse_half_characters([sql, *(value for value in values.values() if isinstance(value, str))])
+    _refuse_no_text([sql, *(value for value in values.values() if isinstance(value, str))])
     return run(database, sql.strip().rstrip("; \t\r\n"), values, bounds)
 
 
-def _refuse_half_characters(texts: Sequence[str]) -> None:
-    """What no database takes: lone surrogates, which a terminal makes of bytes that are no UTF-8."""
+def _refuse_no_text(texts: Sequence[str]) -> None:
+    """What no database takes: NUL, and lone surrogates, which a terminal makes of bytes that are no UTF-8."""
     for each in texts:
-        if any("\ud800" <= char <= "\udfff" for char in each):
+        if "\0" in each or any("\ud800" <= char <= "\udfff" for char in each):
             raise BadInput("the query holds bytes that are no text", "Type it as UTF-8.")
 
 

@@ -2,44 +2,123 @@
 
 import csv
 import json
+import math
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from selfreward.errors import BadInput
 from selfreward.store.readonly import QueryResult
 from selfreward.text import printable
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+NARROWEST = 8
+"""Characters of a column below which rows are shown one below the other."""
+LONGEST_CELL = 400
+"""Characters of a value on a terminal; elsewhere all of it is printed."""
 
 
 def print_table(result: QueryResult) -> None:
-    """A table on the terminal; without one, no line is cut to a width."""
-    console = Console() if sys.stdout.isatty() else Console(width=10_000)
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for position, column in enumerate(result.columns):
-        numeric = all(isinstance(row[position], (int, float, type(None))) for row in result.rows)
-        table.add_column(Text(printable(column)), justify="right" if numeric and result.rows else "left")
-    for row in result.rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console.print(table)
+    """A table on the terminal, or a row below the other where that would be too narrow.
+
+    Without a terminal no line is cut to a width, and no value to a length.
+    """
+    if not sys.stdout.isatty():
+        Console(width=10_000).print(_table(result, fixed=False))
+        return
+    console = Console()
+    cut = QueryResult(
+        columns=result.columns,
+        rows=tuple(tuple(map(_cut, row)) for row in result.rows),
+        truncated=result.truncated,
+    )
+    if len(result.columns) * NARROWEST > console.width:
+        _print_records(console, cut)
+    else:
+        console.print(_table(cut, fixed=True))
 
 
 def print_json(result: QueryResult) -> None:
-    """A JSON array of objects, one a row, streamed a row a line."""
-    rows = (dict(zip(result.columns, row, strict=True)) for row in result.rows)
-    _write_array(json.dumps(row, ensure_ascii=False, default=_plain) for row in rows)
+    """A JSON array of objects, one a row, streamed a row a line. Columns of one name get numbers."""
+    names = unique_names(result.columns)
+    rows = (dict(zip(names, map(_json_value, row), strict=True)) for row in result.rows)
+    _write_array(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
 
 
-def print_csv(result: QueryResult) -> None:
-    """CSV with a header. A text that a spreadsheet would take for a formula gets a quote before it."""
+def print_csv(result: QueryResult, keep_formulas: bool = False) -> None:
+    """CSV with a header. A text that a spreadsheet would take for a formula gets a quote before it.
+
+    With `keep_formulas` it gets none: what is printed is exactly what is stored.
+    """
     writer = csv.writer(sys.stdout)
-    writer.writerow(result.columns)
-    writer.writerows([_inert(value) for value in row] for row in result.rows)
+    written = _plain if keep_formulas else _inert
+    writer.writerow([written(name) for name in result.columns])
+    writer.writerows([written(value) for value in row] for row in result.rows)
+
+
+def write_parquet(result: QueryResult, path: Path) -> None:
+    """A Parquet file, whole or not at all. A column whose values are of several kinds becomes text.
+
+    Raises BadInput where it cannot be written.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = [_arrow(pyarrow, [row[place] for row in result.rows]) for place in range(len(result.columns))]
+    table = pyarrow.table(columns, names=list(unique_names(result.columns)))
+    part = path.with_name(f".{path.name}.part")
+    try:
+        pyarrow.parquet.write_table(table, part)
+        os.replace(part, path)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}", "Name another file.") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def unique_names(columns: Sequence[str]) -> tuple[str, ...]:
+    """The names with numbers where one comes again: id, id_2. An object of JSON has each name once."""
+    names: list[str] = []
+    for name in columns:
+        unique, number = name, 1
+        while unique in names:
+            number += 1
+            unique = f"{name}_{number}"
+        names.append(unique)
+    return tuple(names)
+
+
+def _table(result: QueryResult, fixed: bool) -> Table:
+    """With a `fixed` width numbers are never broken, texts are."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for position, column in enumerate(result.columns):
+        numeric = all(isinstance(row[position], (int, float, type(None))) for row in result.rows)
+        table.add_column(
+            Text(printable(column)),
+            justify="right" if numeric and result.rows else "left",
+            no_wrap=numeric and fixed,
+            overflow="fold",
+        )
+    for row in result.rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    return table
+
+
+def _print_records(console: Console, result: QueryResult) -> None:
+    for number, row in enumerate(result.rows, start=1):
+        console.print(Text(f"row {number}", style="bold"))
+        for name, value in zip(result.columns, row, strict=True):
+            console.print(Text.assemble((f"  {printable(name)}: ", "dim"), _cell(value)))
 
 
 def _cell(value: Any) -> str:
@@ -50,9 +129,24 @@ def _cell(value: Any) -> str:
     return printable(str(_plain(value)))
 
 
+def _cut(value: Any) -> Any:
+    plain = _plain(value)
+    if not isinstance(plain, str) or len(plain) <= LONGEST_CELL:
+        return value
+    return f"{plain[:LONGEST_CELL]}… ({len(plain) - LONGEST_CELL} more)"
+
+
 def _inert(value: Any) -> Any:
-    value = _plain(value)
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    plain = _plain(value)
+    is_text = isinstance(plain, str) and not isinstance(value, Decimal)
+    return f"'{plain}" if is_text and plain.startswith(FORMULA_STARTS) else plain
+
+
+def _json_value(value: Any) -> Any:
+    """JSON has no infinity and no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return json.loads(_dumped(value)) if isinstance(value, (list, dict)) else _plain(value)
 
 
 def _plain(value: Any) -> Any:
@@ -60,7 +154,22 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, bytes):
         return value.hex()
-    return value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+    if isinstance(value, (list, dict)):
+        return _dumped(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _arrow(pyarrow: Any, values: Sequence[Any]) -> Any:
+    """A column; JSON of PostgreSQL stays text, as it is on SQLite."""
+    plain = [_dumped(value) if isinstance(value, (list, dict)) else value for value in values]
+    try:
+        return pyarrow.array(plain)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+        return pyarrow.array([None if value is None else str(_plain(value)) for value in plain])
 
 
 def _write_array(items: Iterable[str]) -> None:

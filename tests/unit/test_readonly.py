@@ -277,7 +277,7 @@ def test_a_connection_is_as_good_as_before(store: Store) -> None:
     assert run_query(store.database, "SELECT 1 AS one").rows == ((1,),)
 
 
-@pytest.mark.parametrize("sql", ["SELECT '\x00'", "SELECT '\ud800'", "SELECT ?", 'SELECT 1 AS "\ud800"'])
+@pytest.mark.parametrize("sql", ["SELECT '\x00'", "SELECT '\ud800'", "SELECT ?"])
 def test_text_that_no_database_takes_is_a_message(store: Store, sql: str) -> None:
     with pytest.raises(BadInput):
         run_query(store.database, sql)
