@@ -200,7 +200,8 @@ class Agenda:
             raise BadInput("there are no seeds", "Name a seed file in seeds.files, or use 'builtin'.")
         self._store.prompts.add_seeds(self._run.id, reading.seeds)
         if reading.skipped:
-            self._reporter.say("seeds left out", **reading.skipped)
+            skipped: dict[str, Any] = dict(reading.skipped)
+            self._reporter.say("seeds left out", **skipped)
 
     def _require_disk(self, model: Path) -> None:
         """Room for the next checkpoint twice over: while it is committed, two copies can exist."""

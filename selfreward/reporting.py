@@ -190,7 +190,7 @@ def log_everything() -> None:
     Libraries from warnings on, whatever the level: httpx would tell every address it asks.
     """
     handler = logging.StreamHandler(sys.stderr)
-    renderers = [
+    renderers: list[Any] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
         _as_json(),

@@ -86,7 +86,7 @@ class Snapshot(Standing):
             JudgementTally.iteration_id.in_(mine), JudgementTally.status == "read"
         )
         for key, total, count in self._rows(query.group_by(JudgementTally.iteration_id)):
-            yield mine[key], total / count
+            yield mine[key], float(total) / int(count)
 
     def sessions(self) -> Rows:
         """(run, engine sessions)."""
@@ -211,7 +211,7 @@ class Snapshot(Standing):
         counts: Counts = {each: known[each] for each in iterations if each in known}
         unknown = [each for each in iterations if each not in known]
         counts |= {each: [] for each in unknown}
-        for each, *row in self._rows(query.where(key.in_(unknown))):
+        for each, *row in self._rows(query.where(key.in_(unknown))) if unknown else ():
             counts[each].append(tuple(row))
         known |= {each: counts[each] for each in unknown if iterations[each][1] == Status.DONE}
         yield from _summed((self.runs[iterations[each][0]], rows) for each, rows in counts.items())
