@@ -1,7 +1,7 @@
 """Commands that make a run, start its daemon and talk to it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,14 +10,20 @@ from selfreward.cli.options import (
     RUN,
     Dir,
     Json,
+    LogJson,
+    LogLevel,
     RunName,
     Set,
     dir_option,
     find_run,
+    log_options,
     open_store,
     settings_of,
 )
 from selfreward.errors import BadInput, NotRunning
+
+if TYPE_CHECKING:
+    from selfreward.reporting import LogOptions
 
 ACCEPT = "--accept-changed-settings"
 Detach = Annotated[bool, typer.Option("--detach", help="Run in the background.")]
@@ -90,16 +96,20 @@ def start(
     detach: Detach = False,
     accept_changes: AcceptChanges = False,
     overrides: Set = None,
+    log_level: LogLevel = "info",
+    log_json: LogJson = False,
     run_name: RunName = None,
 ) -> None:
     """Start the daemon. It goes on from whatever the directory holds.
 
     A run goes on under the settings it was made with so far: where others are given it says which, and
     how to accept them or to try them in a fork. How long, on what and how closely watched (`iterations`,
-    `engine`, `daemon`, `database`, `evaluation`, `gates`) may change at any time.
+    `engine`, `daemon`, `database`, `evaluation`, `gates`, `notify`) may change at any time.
 
     Ctrl-C (or SIGTERM) finishes what is in flight and leaves; a second one leaves at once. Either
     way, and after kill -9 too, the next start goes on from the last committed row.
+
+    On a terminal it shows bars; elsewhere it logs JSON lines, each with run, iteration and stage.
 
     Examples:
 
@@ -112,7 +122,8 @@ def start(
         selfreward start --detach && selfreward status --watch
     """
     extra = [] if iterations is None else [f"iterations={iterations}"]
-    _start(directory, [*(overrides or []), *extra], detach, accept_changes)
+    log = log_options(log_level, log_json)
+    _start(directory, [*(overrides or []), *extra], detach, accept_changes, log)
 
 
 @commands.command(rich_help_panel=RUN)
@@ -173,6 +184,8 @@ def resume(
     name: Annotated[str | None, typer.Option(help="The fork's name.", show_default="<run>-from-K")] = None,
     detach: Detach = False,
     accept_changes: AcceptChanges = False,
+    log_level: LogLevel = "info",
+    log_json: LogJson = False,
     run_name: RunName = None,
 ) -> None:
     """Go on: asks the resting daemon to; where none is running, starts one.
@@ -190,8 +203,9 @@ def resume(
     """
     from selfreward.store import Store
 
+    log = log_options(log_level, log_json)
     if from_iteration is not None:
-        return _start(fork_again(directory, from_iteration, name), [], detach, accept_changes)
+        return _start(fork_again(directory, from_iteration, name), [], detach, accept_changes, log)
     if name is not None:
         raise BadInput("--name is the name of a fork", "Say from where: --from-iteration K.")
     settings = settings_of(directory)
@@ -200,7 +214,7 @@ def resume(
     if run is not None and store.leases.running(run.id, settings.daemon.lease_timeout_s):
         return _ask(directory, "resume")
     store.close()
-    _start(directory, [], detach, accept_changes)
+    _start(directory, [], detach, accept_changes, log)
 
 
 @commands.command(rich_help_panel=RUN)
@@ -209,16 +223,19 @@ def stop(directory: Dir = Path(), run_name: RunName = None) -> None:
     _ask(directory, "stop")
 
 
-def _start(directory: Path, overrides: list[str], detach: bool, accept_changes: bool) -> None:
+def _start(
+    directory: Path, overrides: list[str], detach: bool, accept_changes: bool, log: "LogOptions"
+) -> None:
     settings = settings_of(directory, overrides)
     if detach:
         from selfreward.background import detach as go
 
         arguments = [part for item in overrides for part in ("--set", item)]
-        return go(directory, settings, [*arguments, *([ACCEPT] if accept_changes else [])])
+        arguments += ["--log-level", log.level, *([ACCEPT] if accept_changes else [])]
+        return go(directory, settings, arguments)
     from selfreward.foreground import run
 
-    run(directory, settings, accept_changes)
+    run(directory, settings, accept_changes, log)
 
 
 def _ask(directory: Path, action: str) -> None:
