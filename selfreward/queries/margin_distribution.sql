@@ -12,7 +12,8 @@
 -- excluded  those of them left out of the training
 WITH classed AS (
     SELECT
-        run.name AS run, iteration.t, CAST(preference_pair.margin - 0.499999 AS INTEGER) AS from_margin,
+        run.name AS run, iteration.t,
+        CAST(round(CAST(preference_pair.margin AS NUMERIC) - 0.5) AS INTEGER) AS from_margin,
         preference_pair.excluded
     FROM preference_pair
     JOIN iteration ON iteration.id = preference_pair.iteration_id

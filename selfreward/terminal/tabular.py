@@ -70,14 +70,14 @@ def write_parquet(result: QueryResult, path: Path) -> None:
 
     Raises BadInput where it cannot be written.
     """
-    import pyarrow
-    import pyarrow.parquet
+    import pyarrow  # type: ignore[import-untyped]
+    from pyarrow import parquet
 
     columns = [_arrow(pyarrow, [row[place] for row in result.rows]) for place in range(len(result.columns))]
     table = pyarrow.table(columns, names=list(unique_names(result.columns)))
     part = path.with_name(f".{path.name}.part")
     try:
-        pyarrow.parquet.write_table(table, part)
+        parquet.write_table(table, part)
         os.replace(part, path)
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}", "Name another file.") from None

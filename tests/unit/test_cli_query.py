@@ -127,23 +127,23 @@ def test_decimals_stay_numbers(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_is_valid_and_loses_no_column() -> None:
-    sql = "select 1 as a, 2 as a, 9e999 as infinite, x'00ff' as bytes, 0.1 + 0.2 as sum, null as nothing"
+    sql = "select 1 as a, 2 as a, 9e999 as infinite, x'00ff' as bytes, 0.1 + 0.2 as sum, null as empty"
     assert json.loads(ask(sql, "--json").stdout) == [
-        {"a": 1, "a_2": 2, "infinite": None, "bytes": "00ff", "sum": 0.1 + 0.2, "nothing": None}
+        {"a": 1, "a_2": 2, "infinite": None, "bytes": "00ff", "sum": 0.1 + 0.2, "empty": None}
     ]
 
 
 def test_parquet_holds_what_was_found(tmp_path: Path) -> None:
     sql = (
-        "select 1 as a, 2.5 as a, 'é\u202e' as text, null as nothing, x'00' as bytes"
+        "select 1 as a, 2.5 as a, 'é\u202e' as text, null as empty, x'00' as bytes"
         " union all select 2, null, '=x', null, x'01'"
     )
     done = ask(sql, "--parquet", str(tmp_path / "out.parquet"))
     assert "2 rows" in done.stderr and done.stdout == ""
     table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
     assert table.to_pylist() == [
-        {"a": 1, "a_2": 2.5, "text": "é\u202e", "nothing": None, "bytes": b"\x00"},
-        {"a": 2, "a_2": None, "text": "=x", "nothing": None, "bytes": b"\x01"},
+        {"a": 1, "a_2": 2.5, "text": "é\u202e", "empty": None, "bytes": b"\x00"},
+        {"a": 2, "a_2": None, "text": "=x", "empty": None, "bytes": b"\x01"},
     ]
     mixed = ask("select 1 as a union all select 'x'", "--parquet", str(tmp_path / "mixed.parquet"))
     assert mixed.returncode == 0
