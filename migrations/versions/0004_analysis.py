@@ -327,11 +327,14 @@ INDEXES = {
     "ix_pair_decision_outcome": ("pair_decision", ["iteration_id", "outcome", "prompt_id"]),
     "ix_pair_decision_best": ("pair_decision", ["iteration_id", "best_score", "prompt_id"]),
     "ix_preference_pair_margin": ("preference_pair", ["iteration_id", "margin", "prompt_id", "excluded"]),
+    "ix_pair_decision_prompt": ("pair_decision", ["prompt_id"]),
     "ix_preference_pair_prompt": ("preference_pair", ["prompt_id"]),
 }
+REJECTED = "ix_prompt_rejected"
 # As SQLite's manual has it for an index that keeps no texts of its own.
 SEARCH_SQLITE = (
-    "CREATE VIRTUAL TABLE prompt_search USING fts5(text, content='prompt', content_rowid='id')",
+    """CREATE VIRTUAL TABLE prompt_search
+       USING fts5(text, content='prompt', content_rowid='id', prefix='1 2 3')""",
     """CREATE TRIGGER prompt_search_insert AFTER INSERT ON prompt BEGIN
         INSERT INTO prompt_search (rowid, text) VALUES (new.id, new.text);
     END""",
@@ -399,6 +402,10 @@ def upgrade() -> None:
     _fill_scores()
     for name, (table, columns) in INDEXES.items():
         op.create_index(name, table, columns)
+    rejected = sa.text("reject_reason IS NOT NULL")
+    op.create_index(
+        REJECTED, "prompt", ["reject_reason", "id"], sqlite_where=rejected, postgresql_where=rejected
+    )
     for statement in SEARCH_SQLITE if _is_sqlite() else SEARCH_POSTGRESQL:
         op.execute(statement)
     for name, query in VIEWS.items():
@@ -414,7 +421,7 @@ def downgrade() -> None:
         op.execute("DROP TABLE prompt_search")
     else:
         op.execute("DROP INDEX ix_prompt_search")
-    for name in INDEXES:
+    for name in (*INDEXES, REJECTED):
         op.execute(f"DROP INDEX {name}")
     for column in ("best_score", "worst_score"):
         op.execute(f"ALTER TABLE pair_decision DROP COLUMN {column}")

@@ -17,6 +17,13 @@ class Prompt(Table):
         UniqueConstraint("iteration_id", "draw", "draw_index"),
         Index("ix_prompt_work", "iteration_id", "status", "id"),
         Index(
+            "ix_prompt_rejected",
+            "reject_reason",
+            "id",
+            sqlite_where=text("reject_reason IS NOT NULL"),
+            postgresql_where=text("reject_reason IS NOT NULL"),
+        ),
+        Index(
             "uq_prompt_seed",
             "run_id",
             "text_hash",
@@ -180,6 +187,7 @@ class PairDecision(Table):
     __table_args__ = (
         Index("ix_pair_decision_outcome", "iteration_id", "outcome", "prompt_id"),
         Index("ix_pair_decision_best", "iteration_id", "best_score", "prompt_id"),
+        Index("ix_pair_decision_prompt", "prompt_id"),
         {"comment": "For each prompt, whether it gave a pair, and if not, why."},
     )
 
