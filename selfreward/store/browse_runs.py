@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, text
+from sqlalchemy import ColumnElement, Connection, and_, func, select, text
 
 from selfreward.errors import BadInput
 from selfreward.store.browsed import (
@@ -174,7 +174,7 @@ def _iteration(connection: Connection, iteration_id: int) -> IterationDetail:
 
 
 def _of_iteration(row: AnyRow) -> ColumnElement[bool]:
-    return (Event.run_id == row.run_id) & (Event.iteration_id == row.id)
+    return and_(Event.run_id == row.run_id, Event.iteration_id == row.id)
 
 
 def _refs(connection: Connection) -> dict[int, tuple[CheckpointRef, AnyRow]]:
@@ -212,8 +212,8 @@ def _counts(connection: Connection, run: str, t: int) -> Mapping[str, float | in
     query = text(f"SELECT {', '.join(COUNTS)} FROM iteration_summary WHERE run = :run AND t = :t")
     row = connection.execute(query, {"run": run, "t": t}).one_or_none()
     found = dict.fromkeys(COUNTS) if row is None else row._asdict()
-    decimals = {name: float(found[name]) for name in ("mean_score", "mean_margin") if found[name] is not None}
-    return found | decimals
+    means = {name: found[name] for name in ("mean_score", "mean_margin")}
+    return found | {name: None if mean is None else float(mean) for name, mean in means.items()}
 
 
 def _scores(connection: Connection, run: str, t: int) -> Mapping[float, int]:
@@ -386,7 +386,7 @@ def _checkpoint(connection: Connection, row: AnyRow, root: Path | None) -> Check
         children=tuple(ref for ref, of in refs.values() if of.parent_id == row.id),
         trained_in=None if made_in is None else _iteration_refs(connection, Iteration.id == made_in)[0],
         pairs=_count(connection, PreferencePair, PreferencePair.excluded.is_(None), made_in),
-        examples=_count(connection, SftExample, SftExample.kept, made_in),
+        examples=_count(connection, SftExample, SftExample.kept.is_(True), made_in),
         steps=_steps(connection, made_in, stage),
         works_in=tuple(_iteration_refs(connection, Iteration.checkpoint_id == row.id)),
         evaluations=_evaluations(connection, row),

@@ -5,7 +5,8 @@ page is a walk along one index from where the last one ended. Which index depend
 word, outcome or margin must not be looked for prompt by prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -31,8 +32,31 @@ from selfreward.text import clean
 from selfreward.types import PairOutcome, PromptSource, PromptStatus, RejectReason
 
 PAGE = 50
+NEAR = 20_000
+"""Ids in which two common things are looked for at first."""
+GREATEST = 2**63 - 1
 FOUND = table("prompt_search", column("rowid"))
 """SQLite's full-text index of prompt.text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where in a list a page begins, and in which direction it is read."""
+
+    after: int | None
+    before: int | None
+
+    @property
+    def backward(self) -> bool:
+        """From `before` down."""
+        return self.before is not None
+
+    def within(self, bounds: tuple[int, int]) -> tuple[int, int]:
+        """The part of these bounds, both included, that is still to be read."""
+        low, high = bounds
+        if self.before is not None:
+            return low, min(high, self.before - 1)
+        return (low, high) if self.after is None else (max(low, min(self.after, GREATEST - 1) + 1), high)
 
 
 class Search:
@@ -58,7 +82,7 @@ class Search:
         wanted = wanted or PromptFilter()
         with self._database.read() as connection:
             used = only(history(connection, run_id), wanted.t)
-            ids = _ids(connection, run_id, wanted, used, after, before, limit + 1)
+            ids = _ids(connection, run_id, wanted, used, Place(after=after, before=before), limit + 1)
             more, ids = len(ids) > limit, ids[:limit]
             rows = _rows(connection, sorted(ids), used)
         return paged(rows, more, after, before)
@@ -97,29 +121,32 @@ def _ids(
     run_id: int,
     wanted: PromptFilter,
     used: Sequence[Used],
-    after: int | None,
-    before: int | None,
+    place: Place,
     limit: int,
 ) -> list[int]:
     """Ids of a page, in the direction of reading."""
     if wanted.words.strip() and not words_of(wanted.words):
         return []
     seeds = wanted.source is PromptSource.SEED
-    bounds = None if seeds else _bounds(connection, used)
-    if not seeds and bounds is None:
-        return []
-    key, start, conditions = _conditions(connection, wanted, used)
-    if seeds:
-        conditions.append(seeds_of(Prompt.run_id, run_id) & (Prompt.source == PromptSource.SEED))
-    elif bounds is not None:
-        conditions.append(key.between(*bounds))
-    if before is not None:
-        conditions.append(key < before)
-    elif after is not None:
-        conditions.append(key > after)
-    query = select(key).select_from(start).where(*conditions)
-    query = query.order_by(key.desc() if before is not None else key).limit(limit)
-    return list(connection.scalars(query))
+    bounds = (0, GREATEST) if seeds else _bounds(connection, used)
+    found: list[int] = []
+    for span in [] if bounds is None else _spans(wanted, place.within(bounds), place.backward):
+        key, start, conditions = _conditions(connection, wanted, used, span)
+        if seeds:
+            conditions.append(seeds_of(Prompt.run_id, run_id) & (Prompt.source == PromptSource.SEED))
+        query = select(key).select_from(start).where(*conditions, key.between(*span)).limit(limit)
+        found = list(connection.scalars(query.order_by(key.desc() if place.backward else key)))
+        if len(found) == limit:
+            break
+    return found
+
+
+def _spans(wanted: PromptFilter, bounds: tuple[int, int], backward: bool) -> Iterator[tuple[int, int]]:
+    """Where to look: for words and more at first only near by, which will do where both are common."""
+    low, high = bounds
+    if wanted.words.strip() and not _is_alone(wanted):
+        yield (max(low, high - NEAR), high) if backward else (low, min(high, low + NEAR))
+    yield bounds
 
 
 def _bounds(connection: Connection, used: Sequence[Used]) -> tuple[int, int] | None:
@@ -137,18 +164,12 @@ def _bounds(connection: Connection, used: Sequence[Used]) -> tuple[int, int] | N
 
 
 def _conditions(
-    connection: Connection, wanted: PromptFilter, used: Sequence[Used]
+    connection: Connection, wanted: PromptFilter, used: Sequence[Used], span: tuple[int, int]
 ) -> tuple[ColumnElement[int], FromClause, list[ColumnElement[bool]]]:
     """Whose index is walked along, what is joined to it, and what must hold."""
-    sqlite = connection.dialect.name == "sqlite"
-    words = words_of(wanted.words)
-    decided = _decision_conditions(wanted)
-    paired = _margin_conditions(wanted)
     deciding = [row.id for row in used]
+    decided, paired = _decision_conditions(wanted), _margin_conditions(wanted)
     steps: list[tuple[FromClause, ColumnElement[int], list[ColumnElement[bool]]]] = []
-    if words and sqlite:
-        match = literal_column("prompt_search").op("MATCH")(bindparam("words", match_sqlite(words)))
-        steps.append((FOUND, FOUND.c.rowid, [match]))
     if paired:
         mine = PreferencePair.iteration_id.in_(deciding)
         steps.append((PreferencePair.__table__, PreferencePair.prompt_id.expression, [mine, *paired]))
@@ -156,18 +177,51 @@ def _conditions(
         mine = PairDecision.iteration_id.in_(deciding)
         steps.append((PairDecision.__table__, PairDecision.prompt_id.expression, [mine, *decided]))
     own = _prompt_conditions(wanted)
-    if words and not sqlite:
-        query = func.to_tsquery(literal_column("'simple'"), match_postgresql(words))
-        own.append(func.to_tsvector(literal_column("'simple'"), Prompt.text).op("@@")(query))
-    if own or not (paired or decided):
-        if wanted.source is not PromptSource.SEED:
-            own.append(Prompt.iteration_id.in_([row.data_id for row in used]))
+    if own or not steps:
+        own += [] if wanted.source is PromptSource.SEED else [_of_these(used)]
         steps.append((Prompt.__table__, Prompt.id.expression, own))
+    if wanted.words.strip():
+        _add_words(connection, wanted, span, steps)
     start, key, conditions = steps[0]
     for joined, its_key, its_conditions in steps[1:]:
         start = start.join(joined, its_key == key)
         conditions = conditions + its_conditions
     return key, start, list(conditions)
+
+
+def _of_these(used: Sequence[Used]) -> ColumnElement[bool]:
+    """Of these iterations. The plus keeps SQLite from their index, which is not in the order of the ids."""
+    return (Prompt.iteration_id + 0).in_([row.data_id for row in used])
+
+
+def _add_words(
+    connection: Connection,
+    wanted: PromptFilter,
+    span: tuple[int, int],
+    steps: list[tuple[FromClause, ColumnElement[int], list[ColumnElement[bool]]]],
+) -> None:
+    """SQLite walks along what has the words, or looks it up at once where something rarer may be walked."""
+    words = words_of(wanted.words)
+    _, key, conditions = steps[0]
+    if connection.dialect.name != "sqlite":
+        query = func.to_tsquery(literal_column("'simple'"), match_postgresql(words))
+        having = func.to_tsvector(literal_column("'simple'"), Prompt.text).op("@@")(query)
+        if steps[-1][0] is Prompt.__table__:
+            steps[-1][2].append(having)
+        else:
+            steps.append((Prompt.__table__, Prompt.id.expression, [having]))
+        return
+    match = literal_column("prompt_search").op("MATCH")(bindparam("words", match_sqlite(words)))
+    if _is_alone(wanted):
+        steps.insert(0, (FOUND, FOUND.c.rowid, [match]))
+    else:
+        conditions.append(key.in_(select(FOUND.c.rowid).where(match, FOUND.c.rowid.between(*span))))
+
+
+def _is_alone(wanted: PromptFilter) -> bool:
+    """Whether what else is asked for, if anything, holds for many prompts."""
+    rare = isinstance(wanted.outcome, PairOutcome | RejectReason)
+    return not (rare or _decision_conditions(wanted) or _margin_conditions(wanted))
 
 
 def _prompt_conditions(wanted: PromptFilter) -> list[ColumnElement[bool]]:

@@ -122,12 +122,12 @@ def _candidate(candidate: CandidateDetail, role: str, sheet: Sheet) -> Iterator[
     yield from _judgements(candidate.judgements, sheet)
 
 
-def _title(candidate: CandidateDetail, role: str) -> Text:
-    """Number, role, score, length."""
+def _title(candidate: CandidateDetail, role: str, told: str = " · ") -> Text:
+    """Number and role, then score and length, with `told` between them."""
     title = Text.assemble((f"candidate {candidate.id}", MARK))
     if role != "other":
         title.append(f" {role}", f"{MARK} {STYLES[role]}")
-    return title.append(f" · {_score(candidate)} · {_length(candidate)}", DIM)
+    return title.append(f"{told}{_score(candidate)} · {_length(candidate)}", DIM)
 
 
 def _score(candidate: CandidateDetail) -> str:
@@ -229,7 +229,8 @@ def _outcome_of(pair: PairRow) -> str:
 def _sides(detail: PairDetail, sheet: Sheet) -> Iterator[RenderableType]:
     """Chosen and rejected, in two columns where there is room, else below each other."""
     rejected, chosen = marked(detail.rejected.text, detail.chosen.text)
-    heads = _title(detail.chosen, "chosen"), _title(detail.rejected, "rejected")
+    between = "\n" if sheet.two_columns else " · "
+    heads = _title(detail.chosen, "chosen", between), _title(detail.rejected, "rejected", between)
     if sheet.two_columns:
         yield sheet.beside((heads[0], sheet.cut(chosen)), (heads[1], sheet.cut(rejected)))
         return

@@ -189,7 +189,8 @@ def test_programs_get_what_is_stored(look: Callable[..., Done], done_run: Path) 
         key = pair["chosen"]["id"]
         stored = connection.execute(f"SELECT text FROM candidate WHERE id = {key}").fetchone()[0]
     assert pair["chosen"]["text"] == stored and ANSI in stored
-    assert len(pair["chosen"]["judgements"]) == 3 and pair["pair"]["margin"] == 5
+    scores = pair["pair"]["chosen_score"], pair["pair"]["rejected_score"]
+    assert len(pair["chosen"]["judgements"]) == 3 and pair["pair"]["margin"] == scores[0] - scores[1]
     _assert_inert(done.stdout)
     for arguments in (
         ("show", "prompt", str(pair["prompt"]["id"])),
