@@ -6,7 +6,7 @@ only their common beginning and end are told.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -74,6 +74,7 @@ def differences(old: str, new: str) -> Difference:
 
 
 Step = tuple[Kind, str]
+Negligible = Callable[[Piece, Sequence[Piece], Sequence[Piece]], bool]
 
 
 def _common_ends(before: Sequence[str], after: Sequence[str]) -> tuple[int, int]:
@@ -106,17 +107,24 @@ def _all(kind: Kind, units: Iterable[str]) -> Iterator[Step]:
     return ((kind, unit) for unit in units)
 
 
-def _tidied(steps: Iterable[Step]) -> Iterator[Piece]:
-    """What is kept of next to nothing between two changes joins them: confetti is hard to read."""
+def _tidied(steps: Iterable[Step]) -> Sequence[Piece]:
+    """Changes with next to nothing between them become one: confetti is hard to read."""
     pieces = [
         Piece(kind=kind, text="".join(unit for _, unit in units))
         for kind, units in groupby(steps, key=lambda step: step[0])
     ]
+    for negligible in (_blank, _trifle):  # only whole changes, and no single words, make a word a trifle
+        pieces = [*_merged(pieces, negligible)]
+    return pieces
+
+
+def _merged(pieces: Sequence[Piece], negligible: Negligible) -> Iterator[Piece]:
+    """The pieces with those changes joined that only something negligible keeps apart."""
     runs = [tuple(run) for _, run in groupby(pieces, key=lambda piece: piece.kind is Kind.KEPT)]
     change: tuple[Piece, ...] = ()
     for place, run in enumerate(runs):
         before, after = runs[place - 1 : place], runs[place + 1 : place + 2]
-        if run[0].kind is not Kind.KEPT or (before and after and _trifle(run, before[0], after[0])):
+        if run[0].kind is not Kind.KEPT or (before and after and negligible(run[0], before[0], after[0])):
             change += run
             continue
         yield from _joined(change)
@@ -125,10 +133,14 @@ def _tidied(steps: Iterable[Step]) -> Iterator[Piece]:
     yield from _joined(change)
 
 
-def _trifle(kept: Sequence[Piece], before: Sequence[Piece], after: Sequence[Piece]) -> bool:
-    """Whether it is less than half as long as each of the changes around it (diff-match-patch's rule)."""
+def _blank(kept: Piece, before: Sequence[Piece], after: Sequence[Piece]) -> bool:
+    return not kept.text.strip()
+
+
+def _trifle(kept: Piece, before: Sequence[Piece], after: Sequence[Piece]) -> bool:
+    """Whether it is at most half as long as each of the changes around it (diff-match-patch's rule)."""
     longest = (max(len(piece.text) for piece in change) for change in (before, after))
-    return 2 * len(kept[0].text.strip()) <= min(longest)
+    return 2 * len(kept.text.strip()) <= min(longest)
 
 
 def _joined(change: Sequence[Piece]) -> Iterator[Piece]:

@@ -15,7 +15,7 @@ from selfreward.store.readonly import QueryResult
 from selfreward.terminal.tabular import FORMULA_STARTS, unique_names
 from selfreward.text import printable
 
-LONGEST_CELL = 1000
+LONGEST_CELL = 400
 """Characters of a value that a page shows; a file has all of it."""
 PAGES = {
     "pair_id": "/pairs/{0}",

@@ -64,6 +64,12 @@ def test_white_space_between_insertions_is_not_struck_out() -> None:
     assert ("deleted", " ") not in _told(differences("one two", "one, and two, too"))
 
 
+def test_a_word_that_both_happen_to_have_does_not_break_what_was_replaced() -> None:
+    old = "Road often reason before clear cause quiet late narrow step almost simple."
+    new = "Answer every early morning never quiet people other slowly number garden."
+    assert _told(differences(old, new)) == [("deleted", old[:-1]), ("inserted", new[:-1]), ("kept", ".")]
+
+
 def test_texts_that_have_nothing_in_common_share_nothing() -> None:
     assert differences("aaa", "bbb").shared == 0
 
