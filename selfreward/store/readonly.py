@@ -22,7 +22,7 @@ from selfreward.store.database import Database
 MAX_BYTES = 64 * 2**20
 GRACE_S = 10.0
 """How much longer than its query SQLite's process may take: to start, and to hand over what it found."""
-PLACE_ERRORS = ("SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_BUSY")
+PLACE_ERRORS = ("SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_BUSY", "SQLITE_IOERR")
 TOO_LARGE = "selfreward: too large"
 # Types of PostgreSQL that may lie compressed in a table: text, varchar, bytea.
 _COMPRESSED = frozenset({25, 1043, 17})
@@ -107,10 +107,10 @@ def _from_json(value: Any) -> Any:
 
 
 def _sqlite_error(cause: str, name: str, path: Path) -> SelfRewardError:
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE")):
+        return BadInput(f"the query needs more disk to sort than there is for it: {cause}", NARROW)
     if name.startswith(PLACE_ERRORS):
         return StoreError(f"{path}: {cause}", "Is the run's directory right?")
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-        return BadInput(f"the query needs more disk to sort than there is for it: {cause}", NARROW)
     if name.startswith(("MEMORY", "SQLITE_NOMEM")):
         return BadInput("the query needs more memory than there is for it", NARROW)
     if name.startswith("SQLITE_TOOBIG"):

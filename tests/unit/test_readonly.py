@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selfreward.errors import BadInput, StoreError
-from selfreward.store import Store
+from selfreward.store import Store, sqlite_reader
 from selfreward.store.backup import backup, rotate
 from selfreward.store.readonly import relations, run_query
 from tests.conftest import Filled
@@ -213,6 +213,18 @@ def test_a_hog_of_memory_is_stopped(tmp_path: Path, sqlite_template: Path) -> No
     names = " || ".join(f"length(v{n})" for n in range(20))
     with pytest.raises(BadInput, match="memory"):
         run_query(store.database, f"SELECT {names} FROM (SELECT {values} LIMIT 1 OFFSET 0)")
+
+
+def test_a_hog_of_disk_is_stopped(
+    tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "selfreward.db")
+    strict = tmp_path / "reader.py"
+    strict.write_text(Path(sqlite_reader.__file__).read_text().replace("= 2**30", "= 2**22"))
+    monkeypatch.setattr(sqlite_reader, "__file__", str(strict))
+    store = Store("sqlite:///selfreward.db", tmp_path)
+    with pytest.raises(BadInput, match="disk"):
+        run_query(store.database, f"{TWENTY} SELECT zeroblob(1000000) FROM c ORDER BY -x")
 
 
 @pytest.mark.parametrize("value", [3, -1.5, "it's; DROP TABLE run --", "%s %(x)s", None])
