@@ -39,11 +39,15 @@ def working(last: EventRow | None, request: Request | None, window: str | None, 
 def left(last: EventRow | None, lease: LeaseRow | None, newest: int | None, where: str) -> Activity:
     """Of a run without a daemon. `newest` is t of its newest iteration."""
     start = f"selfreward start{where}"
-    if last is None or last.kind in ("started", "paused", "resumed"):
+    if last is None:
+        return Activity(mood=Mood.NEW, reason="it has not been started yet", remedy=f"start it: {start}")
+    if last.kind in ("started", "paused", "resumed"):
         seen = f", last seen {lease.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC" if lease else ""
         reason = f"its daemon ended without a word{seen}"
         remedy = f"it goes on from the last committed row: {start}"
-        return Activity(mood=Mood.GONE, reason=reason, remedy=remedy, since=lease and lease.heartbeat_at)
+        return Activity(
+            mood=Mood.GONE, reason=reason, remedy=remedy, since=lease.heartbeat_at if lease else None
+        )
     if last.kind == "stopped" and last.message == ALL_DONE:
         more = f"one more iteration: {start} --iterations {(newest or 0) + 1}"
         return Activity(mood=Mood.DONE, reason=ALL_DONE, remedy=more, since=last.at)

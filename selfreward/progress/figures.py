@@ -25,6 +25,8 @@ SCORES = 6
 class Mood(StrEnum):
     """What the run is doing, in one word."""
 
+    NEW = "new"
+    """No daemon has worked on it yet."""
     RUNNING = "running"
     PAUSING = "pausing"
     """Asked to pause or to stop; what is in flight is finished first."""

@@ -116,13 +116,13 @@ def _activity(
     if running:
         return working(last, store.progress.last_request(run.id), settings.daemon.run_window, where)
     newest = store.runs.latest_iteration(run.id)
-    return left(last, lease, newest and newest.t, where)
+    return left(last, lease, newest.t if newest else None, where)
 
 
 def _began(store: Store, run: RunRow) -> datetime | None:
     """When the daemon that is at work began."""
     event = store.progress.last_start(run.id)
-    return event and event.at
+    return event.at if event else None
 
 
 def _histogram(store: Store, iteration: IterationRow | None) -> Histogram:

@@ -116,7 +116,7 @@ def stages(look: Look) -> tuple[StageProgress, ...]:
 
 def tokens(look: Look | None) -> TokenRates:
     """Tokens a second: what the daemon wrote down of its engine, or else what the newest rows hold."""
-    session = look and look.session
+    session = None if look is None else look.session
     if look is None or session is None or session.ready_at is None:
         return TokenRates()
     age = (look.at - session.ready_at).total_seconds()

@@ -1,7 +1,7 @@
 """How much each stage of an iteration is to do, and has done, by its settings and its rows."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from selfreward.config import Settings
@@ -71,9 +71,9 @@ def expected(t: int, settings: Settings) -> tuple[StageName, ...]:
 
 def count(store: Store, iteration: IterationRow, name: StageName) -> int:
     """Items that a stage of an iteration has done."""
-    if iteration.t == 0 and name in _OF_BASELINE:
+    if iteration.t == 0 and name in _IN_BOOTSTRAP:
         made = store.progress.bootstrap_judgements(iteration)
-        return sum(number for key, number in made.items() if _OF_BASELINE[name](*key))
+        return sum(number for key, number in made.items() if _IN_BOOTSTRAP[name](*key))
     return store.journal.count(iteration, name) if name in UNITS else 0
 
 
@@ -154,7 +154,7 @@ def _sft_steps(known: Known, kinds: tuple[ExampleKind, ...]) -> int:
     return math.ceil(kept / sft.batch_size) * sft.epochs
 
 
-_TOTALS = {
+_TOTALS: Mapping[StageName, Callable[[Known], int | None]] = {
     StageName.SELF_INSTRUCT: _prompts,
     StageName.SAMPLE: _candidates,
     StageName.JUDGE: _judgements,
@@ -164,8 +164,9 @@ _TOTALS = {
     StageName.TRAIN: _steps,
     StageName.BASELINE: _baseline_steps,
 }
-_OF_BASELINE = {
+_IN_BOOTSTRAP: Mapping[StageName, Callable[[bool, Split], bool]] = {
     StageName.JUDGE_HELD_OUT: lambda by_m_0, split: by_m_0,
     StageName.JUDGE: lambda by_m_0, split: not by_m_0 and split is Split.TRAIN,
     StageName.MEASURE_BASELINE: lambda by_m_0, split: not by_m_0 and split is Split.HELD_OUT,
 }
+"""Which judgements of ranked replies are whose: (by M_0 itself, split of the seed)."""

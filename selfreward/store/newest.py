@@ -19,7 +19,7 @@ from selfreward.store.schema import (
 )
 from selfreward.types import IterationRow, PromptStatus, Split, StageName
 
-NEWEST = 1000
+NEWEST = 500
 """Rows that are looked at."""
 
 
@@ -84,7 +84,10 @@ def _of_replies(iteration: IterationRow, limit: int, split: Split | None = None)
     if split is None:
         return query
     of_seed = query.join(RankedReply, RankedReply.id == ReplyJudgement.reply_id)
-    return of_seed.join(Prompt, Prompt.id == RankedReply.prompt_id).where(Prompt.split == split)
+    by_baseline = ReplyJudgement.judge_id.not_in(
+        select(Judge.id).where(Judge.checkpoint_id == iteration.checkpoint_id)
+    )
+    return of_seed.join(Prompt, Prompt.id == RankedReply.prompt_id).where(Prompt.split == split, by_baseline)
 
 
 def _comparisons(iteration: IterationRow, limit: int) -> AnySelect:

@@ -184,22 +184,20 @@ class Progress:
     def bootstrap_judgements(self, iteration: IterationRow) -> dict[tuple[bool, Split], int]:
         """Judgements of ranked replies in iteration 0: (by M_0 itself, split of the seeds) → how many."""
         beside = and_(Checkpoint.run_id == iteration.run_id, Checkpoint.version == iteration.t)
-        by_itself = Checkpoint.id == iteration.checkpoint_id
         query = (
-            select(by_itself, Prompt.split, func.count())
+            select(Checkpoint.id, Prompt.split, func.count())
             .select_from(ReplyJudgement)
             .join(Judge, Judge.id == ReplyJudgement.judge_id)
             .join(Checkpoint, Checkpoint.id == Judge.checkpoint_id)
             .join(RankedReply, RankedReply.id == ReplyJudgement.reply_id)
             .join(Prompt, Prompt.id == RankedReply.prompt_id)
-            .where(by_itself | beside)
-            .group_by(by_itself, Prompt.split)
+            .where((Checkpoint.id == iteration.checkpoint_id) | beside, Prompt.split.is_not(None))
+            .group_by(Checkpoint.id, Prompt.split)
         )
         with self._database.read() as connection:
             return {
-                (bool(own), Split(split)): count
-                for own, split, count in connection.execute(query)
-                if split is not None
+                (checkpoint == iteration.checkpoint_id, Split(split or "")): count
+                for checkpoint, split, count in connection.execute(query)
             }
 
     def curve(

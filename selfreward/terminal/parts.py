@@ -24,6 +24,7 @@ from selfreward.terminal.drawing import (
 from selfreward.types import Status
 
 MOODS = {
+    Mood.NEW: DIM,
     Mood.RUNNING: GOOD,
     Mood.PAUSING: WARN,
     Mood.PAUSED: WARN,
@@ -36,7 +37,7 @@ MOODS = {
 }
 TOLD_LINES = 4
 """Of why it does not work."""
-EVENTS = (12, 5, 3, 1)
+EVENTS = 20
 WORRYING = ("failed", "halted", "gate", "engine_failed", "engine_stalled", "disk", "database")
 
 
@@ -102,11 +103,11 @@ def events(status: RunStatus, width: int) -> Forms:
             (f"{one_line(event.kind)}: ", BAD if event.kind in WORRYING else MARK),
             one_line(event.message),
         )
-        for event in status.events
+        for event in status.events[-EVENTS:]
     ]
     for line in drawn:
         line.truncate(width, overflow="ellipsis")
-    return (*(drawn[-most:] for most in EVENTS), ())
+    return [drawn[place:] for place in range(len(drawn) + 1)]
 
 
 def _iteration(status: RunStatus) -> Text:

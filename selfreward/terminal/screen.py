@@ -32,6 +32,8 @@ GIVE_WAY = (
     *("training", "stages", "head", "events"),
 )
 """Which part takes its next form when there is too little room, one after the other."""
+FEW_EVENTS = (5, 3, 1, 0)
+"""How many there are while room is sought for the other parts."""
 GROUPS = (
     ("stages",),
     ("engine", "scores", "pairs", "training", "gates", "evaluation", "checkpoints"),
@@ -63,10 +65,14 @@ class Screen:
 
 def lines(screen: Screen, width: int, height: int | None) -> list[Text]:
     """The lines of a screen of so many columns, and at most so many lines."""
-    forms = {name: list(draw(screen.status, width)) for name, draw in PARTS}
+    forms = {name: [*draw(screen.status, width)] for name, draw in PARTS}
     frame = [line for line in (screen.above, screen.below) if line is not None]
     room = None if height is None else max(1, height - len(frame))
-    _shrink(forms, room)
+    if room is not None:
+        events = forms["events"]
+        forms["events"] = [form for form in events if len(form) in FEW_EVENTS]
+        _shrink(forms, room)
+        _fill(forms, events, room)
     drawn = _joined(forms, room)[:room]
     if screen.below is not None and room is not None:
         drawn += [Text()] * (room - len(drawn))
@@ -80,6 +86,13 @@ def _shrink(forms: dict[str, list[Lines]], room: int | None) -> None:
             return
         if len(forms[name]) > 1:
             forms[name].pop(0)
+
+
+def _fill(forms: dict[str, list[Lines]], events: Sequence[Lines], room: int) -> None:
+    """What room is left is for events."""
+    used = sum(len(form[0]) for name, form in forms.items() if name != "events") + len(GROUPS)
+    most = max(len(forms["events"][0]), room - used)
+    forms["events"] = [next(form for form in events if len(form) <= most)]
 
 
 def _joined(forms: dict[str, list[Lines]], room: int | None) -> list[Text]:

@@ -80,7 +80,7 @@ def _append_bar(line: Text, stage: StageProgress, width: int) -> None:
 
 
 def _done(stage: StageProgress, width: int) -> str:
-    if not stage.unit:
+    if not stage.unit or (stage.status is Status.PENDING and stage.total is None):
         return ""
     short = width < MIDDLE
     total = "" if stage.total is None else f"/{count(stage.total, short)}"

@@ -1,6 +1,7 @@
 """`selfreward status`: where a run stands, once or again and again, for people or as JSON."""
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from selfreward.terminal.watched import Watched
 
 LIVE_S, PLAIN_S = 1.0, 10.0
 """Between two looks where nothing else is said: on a terminal, and elsewhere."""
+PIPED_WIDTH = 120
 Look = Callable[[], RunStatus]
 Wait = Callable[[float], object]
 
@@ -94,7 +96,10 @@ def _wakeful() -> Iterator[Wait]:
 
 
 def _console() -> Console:
-    """Standard output. A terminal that lacks a character shows another instead of ending the program."""
+    """Standard output. What lacks a character shows another instead of ending the program."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(highlight=False, width=PIPED_WIDTH)

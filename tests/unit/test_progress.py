@@ -1,8 +1,6 @@
-"""Where a run stands: rates and time left, totals by stage, what the run is doing and how it goes on."""
+"""Where a run stands: what each stage has done and is to do, and all that a look finds."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,169 +8,35 @@ import pytest
 from selfreward.config import Settings
 from selfreward.errors import BadInput
 from selfreward.progress import Meter, Mood, RunStatus, as_json, gather
-from selfreward.progress.activity import left, working
-from selfreward.progress.rates import recent_rate, seconds_left, thinned
-from selfreward.progress.totals import expected
-from selfreward.store.progress import Request
+from selfreward.progress.totals import count, expected
 from selfreward.types import (
-    ControlAction,
-    EventRow,
-    LeaseRow,
+    CheckpointKind,
+    JudgementStatus,
     MetricPoint,
+    NewReplyJudgement,
     PairDecision,
     PairOutcome,
+    RankedReply,
+    Seed,
+    Split,
     StageName,
     Status,
 )
 from tests.conftest import Filled
+from tests.unit.test_query_plans import asked_of, plan_of, scans
 
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def seconds_ago(*seconds: float) -> list[datetime]:
-    return [NOW - timedelta(seconds=each) for each in seconds]
-
-
-def metered(samples: Sequence[tuple[float, float]]) -> Meter:
-    meter = Meter()
-    for moment, number in samples:
-        meter.see("rows", moment, number)
-    return meter
-
-
-def life(kind: str, message: str = "", **data: object) -> EventRow:
-    return EventRow(id=1, at=NOW, kind=kind, message=message, data=data)
+on_one = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What asks both databases nothing that other tests here do not."""
 
 
 def look(filled: Filled, settings: Settings | None = None) -> RunStatus:
     return gather(filled.store, settings or filled.settings)
 
 
-# Rates
-
-
-def test_the_rate_is_that_of_the_last_minute() -> None:
-    slow_then_fast = [(float(second), 1.0 * second) for second in range(100)]
-    slow_then_fast += [(float(second), 100 + 5.0 * (second - 100)) for second in range(100, 200)]
-    assert metered(slow_then_fast).rate("rows") == pytest.approx(5.0)
-
-
-def test_a_stall_shows_within_a_minute() -> None:
-    samples = [(float(second), min(second, 100) * 2.0) for second in range(0, 161)]
-    assert metered(samples[:131]).rate("rows") == pytest.approx(1.0, abs=0.1)
-    assert metered(samples).rate("rows") == 0.0
-
-
-def test_looks_that_lie_too_close_tell_no_rate() -> None:
-    assert metered([(0.0, 0.0), (5.0, 50.0)]).rate("rows") is None
-    assert Meter().rate("rows") is None
-    assert metered([(0.0, 0.0), (10.0, 50.0)]).rate("rows") == 5.0
-
-
-def test_very_frequent_looks_keep_the_whole_window() -> None:
-    samples = [(place / 100, place / 100) for place in range(30_000)]
-    assert metered(samples).rate("rows") == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("last", [(40.0, 60.0), (60.0, 10.0)], ids=["clock set back", "rows gone"])
-def test_another_clock_or_other_rows_begin_anew(last: tuple[float, float]) -> None:
-    assert metered([(0.0, 0.0), (50.0, 50.0), last]).rate("rows") is None
-
-
-def test_a_counter_in_steps_has_the_rate_between_its_changes() -> None:
-    """Noted every five seconds, looked at every second."""
-    samples = [(float(second), 100.0 * (second // 5)) for second in range(43)]
-    assert metered(samples).step_rate("rows") == pytest.approx(20.0)
-    assert metered([*samples, (60.0, 800.0), (80.0, 800.0)]).step_rate("rows") == 0.0
-
-
-def test_the_newest_rows_tell_a_rate_at_the_first_look() -> None:
-    every_second = seconds_ago(*range(120))
-    assert recent_rate(every_second, NOW) == pytest.approx(1.0, abs=0.05)
-    assert recent_rate(every_second[:20], NOW, more=True) == pytest.approx(1.0, abs=0.1)
-    assert recent_rate(every_second[:10], NOW, begun=NOW - timedelta(seconds=10)) == pytest.approx(1.0)
-    assert recent_rate(seconds_ago(300, 400), NOW) == 0.0
-    assert recent_rate([], NOW) == 0.0
-    assert recent_rate(seconds_ago(0, 0, 0), NOW, begun=NOW) == 3.0, "never from less than a second"
-
-
-def test_time_left_takes_the_first_rate_that_is_known() -> None:
-    assert seconds_left(10, 110, 5.0, 1.0) == 20
-    assert seconds_left(10, 110, None, 1.0) == 100
-    assert seconds_left(10, 110, 0.0, 1.0) == 100, "a pause of a minute is not for ever"
-    assert seconds_left(10, None, 5.0) is None and seconds_left(10, 110, None) is None
-    assert seconds_left(120, 110, 5.0) == 0
-
-
-def test_a_curve_is_thinned_out_and_keeps_its_ends() -> None:
-    curve = [(step, float(step)) for step in range(1, 1001)]
-    few = thinned(curve, 50)
-    assert len(few) == 50 and few[0] == curve[0] and few[-1] == curve[-1]
-    assert thinned(curve[:3], 50) == tuple(curve[:3])
-
-
-# What it is doing
-
-
-def test_a_pause_says_how_to_go_on() -> None:
-    paused = working(life("paused", "resting: pause", reasons=["pause"]), None, None, " --dir x")
-    assert (paused.mood, paused.reason) == (Mood.PAUSED, "asked to pause")
-    assert "selfreward resume --dir x" in paused.remedy
-
-
-@pytest.mark.parametrize(
-    ("reason", "remedy"),
-    [
-        ("gate", "selfreward resume"),
-        ("engine", "selfreward resume"),
-        ("disk", "free some disk"),
-        ("database", "by itself"),
-        ("window", "20:00-08:00"),
-        ("something new", "selfreward resume"),
-    ],
-)
-def test_every_reason_to_rest_has_a_way_out(reason: str, remedy: str) -> None:
-    event = life("paused", f"resting: {reason}: the cause", reasons=[reason])
-    resting = working(event, None, "20:00-08:00", "")
-    assert resting.mood is Mood.RESTING and resting.reason.endswith(": the cause")
-    assert remedy in resting.remedy
-
-
-def test_several_reasons_are_all_told() -> None:
-    event = life("paused", "resting: gate, window: readable_share: 3%", reasons=["gate", "window"])
-    resting = working(event, None, "20:00-08:00", "")
-    assert resting.reason == "held by a health gate, outside of its hours: readable_share: 3%"
-    assert "resume" in resting.remedy and "20:00-08:00" in resting.remedy
-
-
-def test_what_was_asked_and_is_not_done_yet_is_told() -> None:
-    later = NOW + timedelta(seconds=1)
-    pause = Request(action=ControlAction.PAUSE, requested_at=later, taken_up=False)
-    assert "not heard it yet" in working(life("started"), pause, None, "").reason
-    pausing = working(life("started"), replace(pause, taken_up=True), None, "")
-    assert pausing.mood is Mood.PAUSING and "in flight" in pausing.reason
-    stop = replace(pause, action=ControlAction.STOP, taken_up=True)
-    assert working(life("paused", reasons=["pause"]), stop, None, "").mood is Mood.PAUSING
-    assert working(life("resumed"), replace(pause, requested_at=NOW), None, "").mood is Mood.RUNNING
-    resumed = replace(pause, action=ControlAction.RESUME, taken_up=True)
-    assert working(life("started"), resumed, None, "").mood is Mood.RUNNING
-
-
-def test_a_run_without_a_daemon_says_why() -> None:
-    lease = LeaseRow(run_id=1, owner="host:1", fence=1, heartbeat_at=NOW, released=False)
-    gone = left(life("resumed"), lease, 2, "")
-    assert gone.mood is Mood.GONE and "03:04:05" in gone.reason and "selfreward start" in gone.remedy
-    done = left(life("stopped", "all iterations are done"), lease, 2, "")
-    assert done.mood is Mood.DONE and done.remedy.endswith("selfreward start --iterations 3")
-    assert left(life("stopped", "stopped"), lease, 2, "").mood is Mood.STOPPED
-    halted = left(life("halted", "too few pairs"), lease, 2, "")
-    assert (halted.mood, halted.reason) == (Mood.HALTED, "too few pairs")
-    assert left(life("failed", "no"), lease, 2, "").mood is Mood.FAILED
-
-
 # Totals
 
 
+@on_one
 def test_totals_come_from_the_settings_in_force(filled: Filled) -> None:
     filled.prompt("One of a thousand?")
     status = look(filled)
@@ -219,6 +83,7 @@ def test_the_steps_of_a_training_are_those_of_its_pairs(filled: Filled) -> None:
     assert status.pairs == {PairOutcome.PAIRED: 17}
 
 
+@on_one
 def test_the_stages_to_come_are_told_too(filled: Filled) -> None:
     filled.prompt("Begun?")
     stages = look(filled).stages
@@ -237,6 +102,43 @@ def test_a_bootstrap_has_stages_of_its_own() -> None:
     )
     without = settings.model_copy(update={"bootstrap": settings.bootstrap.model_copy(update={"eft": "none"})})
     assert expected(0, without) == (StageName.SELECT, StageName.TRAIN)
+
+
+def test_what_a_bootstrap_judges_is_told_apart(filled: Filled) -> None:
+    """M_0 judges what is held out; the baseline judges that too, and what examples are made of."""
+    store, run = filled.store, filled.run
+    replies = (RankedReply(text="good", rank=0), RankedReply(text="bad", rank=1))
+    seeds = [Seed(instruction=f"For {split}?", split=split, replies=replies) for split in Split]
+    store.prompts.add_seeds(run.id, seeds)
+    base = store.runs.add_checkpoint(run.id, 0, CheckpointKind.BASE, "models/M_0", "d0")
+    name = "M_0_ift"
+    baseline = store.runs.add_checkpoint(run.id, 0, CheckpointKind.SFT, f"models/{name}", "d1", base.id, name)
+    iteration = store.runs.open_iteration(run.id, 0, base.id, filled.settings)
+    own, others = (
+        store.candidates.judge(checkpoint.id, "rubric", "t.jinja", "0" * 64, {})
+        for checkpoint in (base, baseline)
+    )
+    stage = store.runs.begin_stage(iteration.id, StageName.JUDGE)
+    train, held_out = (store.replies.prompts(run.id, split) for split in (Split.TRAIN, Split.HELD_OUT))
+    for judge, prompts, samples in ((own, held_out, 1), (others, train, 3), (others, held_out, 2)):
+        tasks = store.replies.short_of_judgements(prompts, judge, samples, 0, 10)
+        rows = [
+            NewReplyJudgement(
+                reply_id=task.id,
+                sample=sample,
+                raw_text="Score: 3",
+                status=JudgementStatus.READ,
+                score=3.0,
+                token_count=3,
+                finish_reason="stop",
+            )
+            for task in tasks
+            for sample in task.missing
+        ]
+        store.replies.add_judgements(judge, stage.id, None, rows, 0)
+    names = (StageName.JUDGE_HELD_OUT, StageName.JUDGE, StageName.MEASURE_BASELINE)
+    assert [count(store, iteration, name) for name in names] == [2, 6, 4]
+    assert [len(store.progress.newest(name, iteration).made) for name in names[1:]] == [6, 4]
 
 
 # All of it
@@ -273,6 +175,7 @@ def test_rows_of_a_daemon_at_work_have_rates(filled: Filled) -> None:
     assert last.tokens_per_second.prompt == pytest.approx(200)
 
 
+@on_one
 def test_the_figures_of_a_server_that_ended_stay(filled: Filled) -> None:
     runs = filled.store.runs
     session = runs.begin_session(filled.iteration.id, filled.checkpoint.id, "fake", 7)
@@ -283,6 +186,7 @@ def test_the_figures_of_a_server_that_ended_stay(filled: Filled) -> None:
     assert (row.prompt_tokens, row.generated_tokens) == (10, 20) and row.finished_at is not None
 
 
+@on_one
 def test_json_holds_all_that_is_shown(filled: Filled) -> None:
     filled.candidates(filled.prompt("Which is better?"), ["good", "bad"])
     filled.judgements(1, [5.0, None])
@@ -298,6 +202,23 @@ def test_json_holds_all_that_is_shown(filled: Filled) -> None:
     assert datetime.fromisoformat(plain["events"][-1]["at"]).tzinfo is not None
 
 
+@on_one
 def test_a_run_that_was_not_started_is_a_users_mistake(filled: Filled) -> None:
     with pytest.raises(BadInput, match="has not been started yet"):
         gather(filled.store, Settings.model_validate({"name": "other"}))
+
+
+@on_one
+def test_no_look_goes_through_a_long_table(filled: Filled) -> None:
+    """What it costs does not grow with the run: by an index, or the newest rows alone."""
+    filled.store.leases.take(filled.run.id, 60)
+    filled.candidates(filled.prompt("Which is better?"), ["good", "bad"])
+    filled.judgements(1, [5.0])
+    for name in expected(1, filled.settings):
+        filled.stage(name)
+    with asked_of(filled.store) as statements:
+        look(filled)
+    asked = [one for one in statements if one[0].startswith("SELECT")]
+    assert len(asked) > 20
+    through = {statement: scans(plan_of(filled.store, statement, values)) for statement, values in asked}
+    assert [statement for statement, found in through.items() if found and "LIMIT" not in statement] == []

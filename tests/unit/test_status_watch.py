@@ -94,7 +94,7 @@ def nothing() -> None:
 
 def test_each_look_sees_what_is_new(run_dir: Path) -> None:
     seen = watched(run_dir, lambda: execute(run_dir, "UPDATE event SET message = 'changed'"), nothing)
-    assert [look.events[-1].message[:7] for look in seen.looks] == ["first \x1b"[:7], "changed", "changed"]
+    assert [look.events[-1].message[:7] for look in seen.looks] == ["first \ufffd", "changed", "changed"]
     assert not seen.troubles
 
 
@@ -174,15 +174,15 @@ def test_a_file_that_is_no_database_is_told(run_dir: Path) -> None:
 def test_lines_tell_what_is_new_once(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def add() -> None:
         store = Store(f"sqlite:///{run_dir / 'selfreward.db'}", run_dir)
-        store.journal.event(1, "note", "second\nline \x1b[2J")
+        store.journal.event(1, "note", "second\nline \u202etext")
         store.close()
 
     with Watched(run_dir, load_settings(run_dir)) as run:
         keep_looking(run.look, Plain(), 2.5, waiting(nothing, add, nothing))
     first, *others = capsys.readouterr().out.splitlines()
-    assert "main gone" in first
+    assert "main new" in first
     assert "iteration 1 running" in first and "self_instruct 1/" in first
-    assert len(others) == 1 and others[0].endswith("note: second line \\x1b[2J")
+    assert len(others) == 1 and others[0].endswith("note: second line \\x202etext")
 
 
 def test_trouble_is_told_once_and_its_end_too(capsys: pytest.CaptureFixture[str]) -> None:
