@@ -105,7 +105,7 @@ class Notifier:
                 tenacity.stop_after_attempt(self._settings.attempts),
                 tenacity.stop_when_event_set(self._hurried),
             ),
-            wait=tenacity.wait_exponential_jitter(initial=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
+            wait=tenacity.wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
             sleep=tenacity.sleep_using_event(self._hurried),
             reraise=True,
         )

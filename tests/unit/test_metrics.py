@@ -30,8 +30,9 @@ from selfreward.types import (
 )
 from selfreward.types import Metric as Figure
 from selfreward.web import health, metrics
+from selfreward.web.app import create_app
 from selfreward.web.measures import MEASURES, as_markdown
-from selfreward.web.site import Site
+from selfreward.web.site import LOOPBACK, Site
 from tests.conftest import Filled
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -266,6 +267,14 @@ def test_figures_of_a_newer_checkpoint_take_the_place_of_older_ones(filled: Fill
     families = scraped(client_of(filled.store, tmp_path, filled.settings))
     assert values(families, "selfreward_evaluation") == {("main", "M_2", "judge", "pairwise_accuracy"): 0.75}
     assert not families["selfreward_evaluation_low"].samples
+
+
+def test_scrapers_get_in_by_the_names_that_were_allowed(store: Store, tmp_path: Path) -> None:
+    names = LOOPBACK | {"gpu1.example"}
+    app = create_app(Site(store=store, settings=Settings(), directory=tmp_path, host_names=names))
+    for path in ("/metrics", "/healthz", "/readyz"):
+        assert TestClient(app, base_url="http://gpu1.example:8321").get(path).status_code == 200
+        assert TestClient(app, base_url="http://elsewhere.example").get(path).status_code == 400
 
 
 def test_pairs_are_told_by_outcome(filled: Filled, tmp_path: Path) -> None:
