@@ -26,8 +26,8 @@ class Column:
     about: str
 
 
-def columns(row_type: type[Exported]) -> tuple[Column, ...]:
-    """The columns of a kind of row, in order."""
+def columns(row_type: Any) -> tuple[Column, ...]:
+    """The columns of a kind of row, one of `Exported`, in order."""
     return _columns(row_type)
 
 

@@ -58,12 +58,14 @@ def _groups(rows: Rows, schema: "pyarrow.Schema", most: int) -> Iterator["pyarro
     import pyarrow as pa
 
     held: list[Any] = []
+    held_bytes = 0
     source = iter(rows)
     while batch := list(islice(source, BATCH_ROWS)):
         held.append(record_batch(batch, schema))
-        if sum(one.nbytes for one in held) >= most:
+        held_bytes += held[-1].nbytes
+        if held_bytes >= most:
             yield pa.Table.from_batches(held)
-            held = []
+            held, held_bytes = [], 0
     if held:
         yield pa.Table.from_batches(held)
 

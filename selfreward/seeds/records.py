@@ -40,7 +40,7 @@ def seeds_of(record: Any, origin: str, held_out: float) -> Iterator[Seed | Skip]
         raise UnknownShape(f"expected a JSON object, found {type(record).__name__}")
     if isinstance(record.get("prompt"), dict):
         yield from _tree(record["prompt"], origin, held_out)
-    elif isinstance(record.get("prompt"), list):
+    elif "completion" in record and isinstance(record.get("prompt"), list):
         yield _conversation(record, origin)
     elif "prompt" in record:
         yield _ranked(record, origin, held_out)

@@ -20,6 +20,7 @@ from selfreward.types import CandidateStatus
 _CHOSEN, _REJECTED = aliased(Candidate), aliased(Candidate)
 PAIRS = (
     select(
+        PreferencePair.prompt_id,  # by which the index has an iteration's pairs: by id each page would sort
         PreferencePair.id.label("pair_id"),
         Prompt.text.label("prompt"),
         _CHOSEN.text.label("chosen"),
@@ -29,7 +30,6 @@ PAIRS = (
         PreferencePair.margin,
         PreferencePair.soft_label,
         PreferencePair.excluded,
-        PreferencePair.prompt_id,
         PreferencePair.chosen_id,
         PreferencePair.rejected_id,
         PreferencePair.judge_id,

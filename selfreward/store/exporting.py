@@ -121,11 +121,13 @@ class Exporting:
             return dict(connection.execute(query).scalar_one_or_none() or {})
 
     def pairs(self, source: Source, with_excluded: bool = False) -> Iterator[ExportedPair]:
-        """The preference pairs of an iteration in the order of their ids."""
+        """The preference pairs of an iteration in the order of their prompts' ids."""
         query = PAIRS.where(PreferencePair.iteration_id == source.iteration_id)
         if not with_excluded:
             query = query.where(PreferencePair.excluded.is_(None))
-        return self._pages(query, PreferencePair.id, lambda _, rows: [_pair(source, row) for row in rows])
+        return self._pages(
+            query, PreferencePair.prompt_id, lambda _, rows: [_pair(source, row) for row in rows]
+        )
 
     def candidates(self, source: Source) -> Iterator[ExportedCandidate]:
         """All candidates of an iteration in the order of their ids, failed ones too."""
