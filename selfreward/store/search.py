@@ -20,6 +20,7 @@ from sqlalchemy import (
     select,
     table,
 )
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.selectable import FromClause
 
 from selfreward.store.browsed import Page, PromptFilter, PromptListRow
@@ -28,12 +29,12 @@ from selfreward.store.lineage import seeds_of
 from selfreward.store.rows import AnySelect
 from selfreward.store.schema import Candidate, Iteration, PairDecision, PreferencePair, Prompt
 from selfreward.store.scope import Used, history, only
-from selfreward.text import clean
+from selfreward.store.words import match_postgresql, match_sqlite, words_of
 from selfreward.types import PairOutcome, PromptSource, PromptStatus, RejectReason
 
 PAGE = 50
-NEAR = 20_000
-"""Ids in which two common things are looked for at first."""
+NEAR = 5_000
+"""Ids among which what may be common is looked for at first."""
 GREATEST = 2**63 - 1
 FOUND = table("prompt_search", column("rowid"))
 """SQLite's full-text index of prompt.text."""
@@ -100,22 +101,6 @@ def paged(rows: Sequence[Any], more: bool, after: int | None, before: int | None
     )
 
 
-def words_of(typed: str) -> list[str]:
-    """What a user typed, word by word; what has neither letter nor digit finds nothing and is left out."""
-    return [word for word in clean(typed).split() if any(char.isalnum() for char in word)]
-
-
-def match_sqlite(words: Sequence[str]) -> str:
-    """The words as an FTS5 query in which nothing is syntax, the last one as a beginning."""
-    return " ".join('"' + word.replace('"', '""') + '"' for word in words) + "*"
-
-
-def match_postgresql(words: Sequence[str]) -> str:
-    """The words as to_tsquery reads them, each in quotes, the last one as a beginning."""
-    quoted = ["'" + word.replace("\\", "\\\\").replace("'", "''") + "'" for word in words]
-    return " & ".join(quoted) + ":*"
-
-
 def _ids(
     connection: Connection,
     run_id: int,
@@ -142,11 +127,17 @@ def _ids(
 
 
 def _spans(wanted: PromptFilter, bounds: tuple[int, int], backward: bool) -> Iterator[tuple[int, int]]:
-    """Where to look: for words and more at first only near by, which will do where both are common."""
+    """Where to look: at first near by for what no index has in the order of ids; if common, that will do."""
     low, high = bounds
-    if wanted.words.strip() and not _is_alone(wanted):
+    if _is_near_first(wanted):
         yield (max(low, high - NEAR), high) if backward else (low, min(high, low + NEAR))
     yield bounds
+
+
+def _is_near_first(wanted: PromptFilter) -> bool:
+    ranges = (wanted.least_score, wanted.most_score, wanted.least_margin, wanted.most_margin)
+    words = wanted.words.strip() and not _is_alone(wanted)
+    return bool(words) or any(end is not None for end in ranges)
 
 
 def _bounds(connection: Connection, used: Sequence[Used]) -> tuple[int, int] | None:
@@ -168,13 +159,15 @@ def _conditions(
 ) -> tuple[ColumnElement[int], FromClause, list[ColumnElement[bool]]]:
     """Whose index is walked along, what is joined to it, and what must hold."""
     deciding = [row.id for row in used]
-    decided, paired = _decision_conditions(wanted), _margin_conditions(wanted)
+    near = _is_near_first(wanted) and span[1] - span[0] <= NEAR
+    decided, paired = _decision_conditions(wanted, near), _margin_conditions(wanted, near)
     steps: list[tuple[FromClause, ColumnElement[int], list[ColumnElement[bool]]]] = []
     if paired:
         mine = PreferencePair.iteration_id.in_(deciding)
         steps.append((PreferencePair.__table__, PreferencePair.prompt_id.expression, [mine, *paired]))
     if decided:
         mine = PairDecision.iteration_id.in_(deciding)
+        decided += [PairDecision.iteration_id == PreferencePair.iteration_id] if paired else []
         steps.append((PairDecision.__table__, PairDecision.prompt_id.expression, [mine, *decided]))
     own = _prompt_conditions(wanted)
     if own or not steps:
@@ -233,26 +226,28 @@ def _prompt_conditions(wanted: PromptFilter) -> list[ColumnElement[bool]]:
     return []
 
 
-def _decision_conditions(wanted: PromptFilter) -> list[ColumnElement[bool]]:
-    """On what became of it."""
+def _decision_conditions(wanted: PromptFilter, near: bool = False) -> list[ColumnElement[bool]]:
+    """On what became of it. That it is paired says less than a margin does: then it leads into no index."""
     found: list[ColumnElement[bool]] = []
     if isinstance(wanted.outcome, PairOutcome):
-        found.append(PairDecision.outcome == wanted.outcome)
-    if wanted.least_score is not None:
-        found.append(PairDecision.best_score >= wanted.least_score)
-    if wanted.most_score is not None:
-        found.append(PairDecision.best_score <= wanted.most_score)
-    return found
+        says_less = wanted.outcome is PairOutcome.PAIRED and _margin_conditions(wanted)
+        outcome = PairDecision.outcome.concat("") if says_less else PairDecision.outcome
+        found.append(outcome == wanted.outcome)
+    return found + _between(PairDecision.best_score, wanted.least_score, wanted.most_score, near)
 
 
-def _margin_conditions(wanted: PromptFilter) -> list[ColumnElement[bool]]:
+def _margin_conditions(wanted: PromptFilter, near: bool = False) -> list[ColumnElement[bool]]:
     """On its pair."""
-    found: list[ColumnElement[bool]] = []
-    if wanted.least_margin is not None:
-        found.append(PreferencePair.margin >= wanted.least_margin)
-    if wanted.most_margin is not None:
-        found.append(PreferencePair.margin <= wanted.most_margin)
-    return found
+    return _between(PreferencePair.margin, wanted.least_margin, wanted.most_margin, near)
+
+
+def _between(
+    column: InstrumentedAttribute[Any], least: float | None, most: float | None, near: bool
+) -> list[ColumnElement[bool]]:
+    """Near by, the plus keeps databases from the index on the column, which goes over all ids."""
+    value = column + 0 if near else column.expression
+    ends = [] if least is None else [value >= least]
+    return ends if most is None else [*ends, value <= most]
 
 
 def _rows(connection: Connection, ids: Sequence[int], used: Sequence[Used]) -> list[PromptListRow]:
