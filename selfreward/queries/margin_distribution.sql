@@ -13,7 +13,7 @@
 WITH classed AS (
     SELECT
         run.name AS run, iteration.t,
-        CAST(round(CAST(preference_pair.margin AS NUMERIC) - 0.5) AS INTEGER) AS from_margin,
+        CAST(round(round(CAST(preference_pair.margin AS NUMERIC), 6) - 0.5) AS INTEGER) AS from_margin,
         preference_pair.excluded
     FROM preference_pair
     JOIN iteration ON iteration.id = preference_pair.iteration_id
