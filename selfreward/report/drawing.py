@@ -13,6 +13,7 @@ from selfreward.report.plots import own_style, short_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 WIDE_IN, HIGH_IN = 6.0, 3.6
 FONTS = ["system-ui", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans"]
@@ -102,7 +103,7 @@ def _prepare(axes: "Axes", panel: Panel, theme: Theme) -> None:
         axes.set_ylim(-0.03, 1.03)
         axes.set_yticks((0, 0.25, 0.5, 0.75, 1), labels=("0%", "25%", "50%", "75%", "100%"))
     if panel.unit is Unit.COUNT:
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(_whole_numbers())
     if panel.reference is not None:
         axes.axhline(panel.reference, color=theme.muted, linestyle="--", linewidth=1)
 
@@ -147,7 +148,7 @@ def _curves(axes: "Axes", chart: Chart, panel: Panel, theme: Theme) -> None:
         newest = series is lines[-1]
         axes.plot(series.at, values, color=colour, linewidth=1.9 if newest else 1.2, label=series.label)
     axes.set_xlabel(chart.along, color=theme.text)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(_whole_numbers())
     axes.margins(x=0.02)
 
 
@@ -159,6 +160,12 @@ def _label_places(axes: "Axes", chart: Chart, theme: Theme) -> None:
     axes.set_xlabel(chart.place_name, color=theme.text)
     room = 0.6 + max(0, LEAST_PLACES - len(names)) / 2
     axes.set_xlim(-room, len(names) - 1 + room)
+
+
+def _whole_numbers() -> "Locator":
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True)
 
 
 def _colours(panel: Panel, theme: Theme) -> Sequence[str]:
