@@ -12,8 +12,11 @@ depends_on = None
 
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+# What is below counts as nothing: PostgreSQL would refuse to square it.
+SCORE = "CASE WHEN judgement.score < 1e-9 THEN 0.0 ELSE judgement.score END"
 # What the two databases say differently.
 SQLITE = {
+    "score": SCORE,
     "tenth": "CAST(judgement.score * 10 + 0.5 AS INTEGER)",
     # Newton's method: not every build of SQLite has sqrt().
     "score_sd": """(
@@ -34,6 +37,7 @@ SQLITE = {
     "seconds": "(julianday(stage.finished_at) - julianday(stage.started_at)) * 86400.0",
 }
 POSTGRESQL = {
+    "score": SCORE,
     "tenth": "CAST(floor(judgement.score * 10 + 0.5) AS INTEGER)",
     "score_sd": "sqrt(judged.variance)",
     "largest": "greatest",
@@ -357,8 +361,7 @@ FILL = (
                                     score_squares, tokens)
        SELECT candidate.iteration_id, judgement.judge_id, judgement.status,
               CASE WHEN judgement.status = 'read' THEN {tenth} ELSE 0 END, count(*),
-              coalesce(sum(judgement.score), 0), coalesce(sum(judgement.score * judgement.score), 0),
-              sum(judgement.token_count)
+              coalesce(sum({score}), 0), coalesce(sum({score} * {score}), 0), sum(judgement.token_count)
          FROM judgement JOIN candidate ON candidate.id = judgement.candidate_id
         GROUP BY 1, 2, 3, 4""",
 )

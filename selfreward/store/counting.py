@@ -15,11 +15,17 @@ COUNTED = (Candidate.status, Candidate.token_count)
 """What of a new candidate is counted …"""
 COUNTED_JUDGEMENT = (Judgement.candidate_id, Judgement.status, Judgement.score, Judgement.token_count)
 """… and what of a new judgement."""
+LEAST = 1e-9
 
 
 def tenth(score: float | None) -> int:
     """The score times ten, rounded half up; 0 for none."""
     return 0 if score is None else int(score * 10 + 0.5)
+
+
+def counted_score(score: float | None) -> float:
+    """What a score adds to the sum; next to nothing is nothing, which PostgreSQL would refuse to square."""
+    return 0.0 if score is None or score < LEAST else score
 
 
 def count_candidates(connection: Connection, iteration_id: int, new: Iterable[AnyRow]) -> None:
@@ -43,8 +49,9 @@ def count_judgements(connection: Connection, judge_id: int, new: Sequence[AnyRow
         key = (of[row.candidate_id], row.status, tenth(row.score))
         mine = sums.setdefault(key, {"judgements": 0, "score_sum": 0.0, "score_squares": 0.0, "tokens": 0})
         mine["judgements"] += 1
-        mine["score_sum"] += row.score or 0
-        mine["score_squares"] += (row.score or 0) ** 2
+        score = counted_score(row.score)
+        mine["score_sum"] += score
+        mine["score_squares"] += score * score
         mine["tokens"] += row.token_count
     rows = [
         {"iteration_id": iteration_id, "judge_id": judge_id, "status": status, "tenth": score, **figures}

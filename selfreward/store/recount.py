@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from math import isclose
 from typing import Any
 
-from sqlalchemy import Connection, Integer, cast, func, select
+from sqlalchemy import Connection, Integer, case, cast, func, select
 
-from selfreward.store.counting import total
+from selfreward.store.counting import LEAST, total
 from selfreward.store.rows import AnySelect
 from selfreward.store.schema import Candidate, CandidateTally, Judgement, JudgementTally
 
@@ -42,7 +42,7 @@ def recounted_judgements(connection: Connection) -> AnySelect:
     """What the rows of judgement_tally should be."""
     exact = Judgement.score * 10 + 0.5  # a cast cuts off on SQLite, and rounds on PostgreSQL
     whole = cast(exact if connection.dialect.name == "sqlite" else func.floor(exact), Integer)
-    score = func.coalesce(Judgement.score, 0.0)
+    score = case((Judgement.score >= LEAST, Judgement.score), else_=0.0)
     keys = (
         Candidate.iteration_id,
         Judgement.judge_id,

@@ -12,7 +12,7 @@ from selfreward.types import CandidateStatus, JudgementStatus, NewCandidate, New
 from tests.conftest import Filled
 
 PROMPTS, CANDIDATES, SAMPLES = 2, 3, 3
-SCORES = st.sampled_from([0.0, 0.05, 0.25, 2.55, 3.0, 4.95, 5.0]) | st.floats(0, 5)
+SCORES = st.sampled_from([0.0, 1e-200, 0.05, 0.25, 2.55, 3.0, 4.95, 5.0]) | st.floats(0, 5)
 NEW_CANDIDATES = st.lists(
     st.builds(
         NewCandidate,
