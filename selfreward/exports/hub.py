@@ -88,6 +88,8 @@ def _refused(repository: str, error: Any) -> SelfRewardError:
 def _package() -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.errors  # which the package does not load by itself
+        import huggingface_hub.utils
     except ImportError:
         raise BadInput("--push needs huggingface_hub, which is not installed", INSTALL_HINT) from None
     return huggingface_hub

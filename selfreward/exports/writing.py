@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow  # type: ignore[import-untyped]
 
 BATCH_ROWS = 256
-GROUP_BYTES = 32 * 2**20
+GROUP_BYTES = 16 * 2**20
 """Of a row group, before compression: what a reader of the file must hold at once, and so must we."""
 SHARD_BYTES = 512 * 2**20
 """Of a Parquet file, before compression. One that would be larger is followed by another."""
