@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,3 +148,42 @@ def test_a_stop_while_the_server_starts_does_not_wait_for_it(monkeypatch: pytest
 
     asyncio.run(scenario())
     assert ended == [True]
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["written", "refused"])
+def test_what_a_server_has_done_is_noted_while_it_lives(
+    monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """Who watches reads it; a database that is away keeps nobody from working."""
+    noted: list[tuple[int, int, int]] = []
+    ended: list[tuple[int, int | None, int | None]] = []
+    monkeypatch.setattr(session, "NOTE_EVERY_S", 0.01)
+
+    async def scenario() -> None:
+        enough, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def note(*told: int) -> None:
+            noted.append((told[0], told[1], told[2]))
+            if len(noted) > 2:
+                loop.call_soon_threadsafe(enough.set)
+            if refused:
+                raise StoreUnavailable("locked")
+
+        runs = SimpleNamespace(
+            begin_session=lambda *_: 7,
+            session_ready=lambda *_: None,
+            note_session=note,
+            end_session=lambda *told: ended.append(told),
+        )
+        place = Watched(monkeypatch, lambda: figures(5)).place
+        place.store.runs = runs  # type: ignore[assignment]
+        checkpoint: Any = SimpleNamespace(id=1, name="M_1", path="models/M_1")
+        async with (
+            asyncio.timeout(20),
+            session.engine_session(replace(place, checkpoint=checkpoint)) as (_, key),
+        ):
+            assert key == 7
+            await enough.wait()
+
+    asyncio.run(scenario())
+    assert set(noted) == {(7, 7, 5)} and ended == [(7, 7, 5)]
