@@ -562,3 +562,16 @@ def test_a_fork_shows_the_pairs_it_drew_itself(client: TestClient, done_run: Pat
     answer = client.get(f"/pairs/{pair}")
     assert answer.headers["location"].startswith(f"/runs/{FORK}/prompts/")
     assert f"pair-{pair}" in Page(client.get(answer.headers["location"].partition("#")[0]).text).ids()
+
+
+def test_answers_and_judgements_are_shown_from_each_database(filled: Filled, tmp_path: Path) -> None:
+    prompt = filled.prompt("Explain tides.")
+    filled.candidates(prompt, ["The moon pulls.", ""])
+    filled.judgements(1, [4, None, 5])
+    own = Site(store=filled.store, settings=filled.settings, directory=tmp_path)
+    with TestClient(create_app(own), base_url=HOST) as browser:
+        place = browser.get("/judgements/3", follow_redirects=False).headers["location"]
+        assert place == f"/runs/main/prompts/{prompt}?judgement=3#judgement-3"
+        page = Page(browser.get(place).text)
+        assert {"candidate-1", "candidate-2", "judgement-1", "judgement-2", "judgement-3"} <= page.ids()
+        assert "4.50" in page.text and "unreadable" in page.text and "(empty)" in page.text
