@@ -33,8 +33,8 @@ from selfreward.store.words import match_postgresql, match_sqlite, words_of
 from selfreward.types import PairOutcome, PromptSource, PromptStatus, RejectReason
 
 PAGE = 50
-NEAR = 5_000
-"""Ids among which what may be common is looked for at first."""
+NEAR = (5_000, 50_000)
+"""So many ids among which what may be common is looked for at first."""
 GREATEST = 2**63 - 1
 FOUND = table("prompt_search", column("rowid"))
 """SQLite's full-text index of prompt.text."""
@@ -129,8 +129,8 @@ def _ids(
 def _spans(wanted: PromptFilter, bounds: tuple[int, int], backward: bool) -> Iterator[tuple[int, int]]:
     """Where to look: at first near by for what no index has in the order of ids; if common, that will do."""
     low, high = bounds
-    if _is_near_first(wanted):
-        yield (max(low, high - NEAR), high) if backward else (low, min(high, low + NEAR))
+    for near in NEAR if _is_near_first(wanted) else ():
+        yield (max(low, high - near), high) if backward else (low, min(high, low + near))
     yield bounds
 
 
@@ -159,7 +159,7 @@ def _conditions(
 ) -> tuple[ColumnElement[int], FromClause, list[ColumnElement[bool]]]:
     """Whose index is walked along, what is joined to it, and what must hold."""
     deciding = [row.id for row in used]
-    near = _is_near_first(wanted) and span[1] - span[0] <= NEAR
+    near = _is_near_first(wanted) and span[1] - span[0] <= NEAR[-1]
     decided, paired = _decision_conditions(wanted, near), _margin_conditions(wanted, near)
     steps: list[tuple[FromClause, ColumnElement[int], list[ColumnElement[bool]]]] = []
     if paired:
@@ -167,8 +167,13 @@ def _conditions(
         steps.append((PreferencePair.__table__, PreferencePair.prompt_id.expression, [mine, *paired]))
     if decided:
         mine = PairDecision.iteration_id.in_(deciding)
-        decided += [PairDecision.iteration_id == PreferencePair.iteration_id] if paired else []
-        steps.append((PairDecision.__table__, PairDecision.prompt_id.expression, [mine, *decided]))
+        if paired:
+            decided.append(PairDecision.iteration_id == PreferencePair.iteration_id)
+        if paired and wanted.outcome in (None, PairOutcome.PAIRED):  # says less than a margin does
+            same = PairDecision.prompt_id == PreferencePair.prompt_id
+            steps[0][2].append(select(PairDecision.prompt_id).where(same, *decided).exists())
+        else:
+            steps.append((PairDecision.__table__, PairDecision.prompt_id.expression, [mine, *decided]))
     own = _prompt_conditions(wanted)
     if own or not steps:
         own += [] if wanted.source is PromptSource.SEED else [_of_these(used)]
@@ -227,12 +232,9 @@ def _prompt_conditions(wanted: PromptFilter) -> list[ColumnElement[bool]]:
 
 
 def _decision_conditions(wanted: PromptFilter, near: bool = False) -> list[ColumnElement[bool]]:
-    """On what became of it. That it is paired says less than a margin does: then it leads into no index."""
-    found: list[ColumnElement[bool]] = []
-    if isinstance(wanted.outcome, PairOutcome):
-        says_less = wanted.outcome is PairOutcome.PAIRED and _margin_conditions(wanted)
-        outcome = PairDecision.outcome.concat("") if says_less else PairDecision.outcome
-        found.append(outcome == wanted.outcome)
+    """On what became of it."""
+    outcome = isinstance(wanted.outcome, PairOutcome)
+    found = [PairDecision.outcome == wanted.outcome] if outcome else []
     return found + _between(PairDecision.best_score, wanted.least_score, wanted.most_score, near)
 
 
