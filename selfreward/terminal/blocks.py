@@ -5,10 +5,9 @@ is room. Without one nothing is cut, wrapped or coloured: what follows in the pi
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from difflib import SequenceMatcher
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -16,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from selfreward.differences import Kind, Piece, differences
 from selfreward.text import printable
 
 PIPED_WIDTH = 100_000
@@ -167,18 +167,17 @@ def moment(at: datetime | None) -> str:
 
 def marked(old: str, new: str) -> tuple[Text, Text]:
     """Both texts; words that only one has are marked: in the old one as bad, in the new one as good."""
-    before, after = (list(_words(printable(text))) for text in (old, new))
-    matcher = SequenceMatcher(
-        None, [word.strip() for word in before], [word.strip() for word in after], False
-    )
-    if matcher.ratio() < LEAST_SHARED:
+    found = differences(printable(old), printable(new))
+    if found.shared < LEAST_SHARED:
         return plain(old), plain(new)
-    found = Text(overflow="fold"), Text(overflow="fold")
-    for what, left, left_end, right, right_end in matcher.get_opcodes():
-        same = what == "equal"
-        found[0].append("".join(before[left:left_end]), None if same else f"{MARK} {BAD}")
-        found[1].append("".join(after[right:right_end]), None if same else f"{MARK} {GOOD}")
-    return found
+    return _coloured(found.old, BAD), _coloured(found.new, GOOD)
+
+
+def _coloured(pieces: Sequence[Piece], colour: str) -> Text:
+    text = Text(overflow="fold")
+    for piece in pieces:
+        text.append(piece.text, None if piece.kind is Kind.KEPT else f"{MARK} {colour}")
+    return text
 
 
 def print_json(value: Any) -> None:
@@ -196,14 +195,3 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _words(text: str) -> Iterator[str]:
-    """The words with the white space behind them; joined they are the text."""
-    start = 0
-    for place in range(1, len(text)):
-        if text[place - 1].isspace() and not text[place].isspace():
-            yield text[start:place]
-            start = place
-    if text:
-        yield text[start:]

@@ -7,11 +7,11 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
+from selfreward.differences import Difference, differences
 from selfreward.errors import BadInput
 from selfreward.store.browse import Browse
 from selfreward.store.browsed import CandidateDetail, PromptDetail
 from selfreward.types import PairOutcome, PromptSource, PromptStatus, RejectReason, RunRow
-from selfreward.web.differences import Difference, differences
 from selfreward.web.rendering import render
 from selfreward.web.search import BEST, PromptSearch, query_of, read_search, typed
 from selfreward.web.site import Missing, Number, RunNeeded, Site, SiteNeeded

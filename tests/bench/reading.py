@@ -43,14 +43,14 @@ ADDRESS = re.compile(r"http://\S+")
 
 
 def measure(_options: Options) -> list[Figure]:
-    """On SQLite, in a directory that is removed afterwards, or in $SELFREWARD_BENCH_RUN to keep it."""
+    """On SQLite, in a directory that is removed afterwards, or in $BENCH_RUN to keep it."""
     with _written() as directory:
         return [*_views(directory), *_pages(directory), *_exports(directory)]
 
 
 @contextmanager
 def _written() -> Iterator[Path]:
-    kept = os.environ.get("SELFREWARD_BENCH_RUN")
+    kept = os.environ.get("BENCH_RUN")
     if kept and (Path(kept) / "selfreward.toml").exists():
         yield Path(kept)
         return

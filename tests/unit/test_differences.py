@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreward.web import differences as module
-from selfreward.web.differences import Difference, Kind, Piece, differences
+from selfreward import differences as module
+from selfreward.differences import Difference, Kind, Piece, differences
 
 WORDS = st.lists(
     st.sampled_from(["the", "a", "cat", "sat", " ", "  ", "\n", ",", ".", "é", "\u202e"]), max_size=30
