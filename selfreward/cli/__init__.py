@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from contextvars import copy_context
 from typing import Annotated
 
 import typer
@@ -57,6 +58,10 @@ PLACES_AT_FAULT = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: a user's mistake is a message and an exit code, never a traceback."""
+    copy_context().run(_run, arguments)  # where a daemon was at work is forgotten with it
+
+
+def _run(arguments: list[str] | None) -> None:
     try:
         app(args=arguments)
     except SelfRewardError as error:
