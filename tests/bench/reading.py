@@ -4,6 +4,7 @@ The pages are asked of the real `selfreward serve` over loopback, one request af
 several times; the exports are the real commands.
 """
 
+import math
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +36,8 @@ WANTED_PAGE_MS, WANTED_SUMMARY_S, WANTED_SERVE_MB = 200, 1.0, 300
 WANTED_QUERY_S = 5.0
 WANTED_EXPORT_S, WANTED_EXPORT_MB, PAIRS = 20, 400, 100_000
 PLOTS = ("scores", "yield", "length", "training", "throughput")
-ROUNDS = 6
+VISITS = 40
+"""Of each kind of page, at least."""
 TRIES = 5
 SEED = 11
 MIB = 2**20
@@ -120,7 +123,7 @@ class Visit:
 def _pages(directory: Path) -> Iterator[Figure]:
     """Every kind of page, in random order, so that none profits from the one before."""
     with _served(directory) as (process, client):
-        addresses = list(_addresses(client)) * ROUNDS
+        addresses = _often(list(_addresses()))
         random.Random(SEED).shuffle(addresses)
         visits = [_visit(client, kind, address) for kind, address in addresses]
         memory = psutil.Process(process.pid).memory_info().rss / MIB
@@ -135,7 +138,13 @@ def _pages(directory: Path) -> Iterator[Figure]:
     )
 
 
-def _addresses(client: httpx.Client) -> Iterator[tuple[str, str]]:
+def _often(addresses: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Each address as often as its kind needs for a percentile."""
+    kinds = Counter(kind for kind, _ in addresses)
+    return [each for each in addresses for _ in range(math.ceil(VISITS / kinds[each[0]]))]
+
+
+def _addresses() -> Iterator[tuple[str, str]]:
     """(kind, address) of what people look at."""
     draw = random.Random(SEED)
     yield "runs", "/"
