@@ -234,7 +234,9 @@ def test_on_a_terminal_it_draws_is_resized_and_leaves_with_0(run_dir: Path, numb
         str(run_dir),
     ]
     environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, preexec_fn=_heed_interrupts
+    )
     os.close(theirs)
     try:
         sent = _until(ours, b"Ctrl-C leaves")
@@ -249,6 +251,11 @@ def test_on_a_terminal_it_draws_is_resized_and_leaves_with_0(run_dir: Path, numb
         os.close(ours)
     left = last.partition(b"\x1b[?1049l")[2]
     assert b"Traceback" not in last and b"iteration" in left
+
+
+def _heed_interrupts() -> None:
+    """Tests in the background of a shell have SIGINT ignored, and hand that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _until(terminal: int, mark: bytes) -> bytes:
