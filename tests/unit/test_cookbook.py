@@ -30,7 +30,7 @@ TROUBLES = (
     "INSERT INTO sft_example (iteration_id, kind, prompt_id, position, input, completion, kept, created_at)"
     " SELECT iteration.id, 'ift', prompt.id, 0, 'in', 'out', true, prompt.created_at FROM prompt, iteration"
     " WHERE prompt.source = 'seed' AND iteration.t = 1",
-    "UPDATE prompt SET status = 'rejected', reject_reason = 'similar', nearest_rouge_l = 0.8, nearest_prompt_id ="
+    "UPDATE prompt SET reject_reason = 'similar', nearest_rouge_l = 0.8, nearest_prompt_id ="
     " (SELECT min(id) FROM prompt) WHERE id = (SELECT max(id) FROM prompt WHERE status = 'rejected')",
 )
 
