@@ -25,6 +25,7 @@ def detach(directory: Path, settings: Settings, arguments: Sequence[str]) -> Non
     log = directory / "logs" / "daemon.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
+        written = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "selfreward", "start", "--dir", str(directory), *arguments],
             stdin=subprocess.DEVNULL,
@@ -46,12 +47,20 @@ def detach(directory: Path, settings: Settings, arguments: Sequence[str]) -> Non
     if process.poll() == ExitCode.OK:
         print(f"daemon {process.pid} had nothing to do; its log is {log}")
         return
-    raise SelfRewardError(f"the daemon did not start:\n{_last_words(log)}", f"Its log is {log}.")
+    raise SelfRewardError(f"the daemon did not start:\n{_last_words(log, written)}", f"Its log is {log}.")
 
 
-def _last_words(log: Path) -> str:
-    """Why it left: the last line it logged, or the last few of what is no log line."""
-    with suppress(ValueError, KeyError, TypeError):
-        line = json.loads(tail(log, 1))
-        return "\n".join(filter(None, (line["event"], line.get("hint"))))
+def _last_words(log: Path, start: int) -> str:
+    """Why it left: the last error logged behind `start`, or the last lines of what is no log line.
+
+    A daemon that owns the run writes into the same file meanwhile.
+    """
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines()
+    for text in reversed(lines):
+        with suppress(ValueError, KeyError, TypeError):
+            line = json.loads(text)
+            if line["level"] in ("error", "critical"):
+                return "\n".join(filter(None, (line["event"], line.get("hint"))))
     return tail(log, 5)

@@ -222,6 +222,29 @@ def test_a_choice_beyond_the_context_concerns_only_itself(engine: Engine, run: R
     assert run(engine.choose(ask("word"), "Score: ", SCORES))
 
 
+def test_the_probabilities_are_those_that_the_model_has(
+    engine: Engine, run: Run[Any], checkpoint: Path, request: pytest.FixtureRequest
+) -> None:
+    """Against transformers in float32, the space at the end of the stem included."""
+    if request.node.callspec.params["engine"] == "fake":
+        pytest.skip("the fake engine has no model")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    digits, seen = tokenizer.convert_tokens_to_ids(SCORES), []
+    opened = tokenizer.apply_chat_template(ask("Judge this."), tokenize=False, add_generation_prompt=True)
+    for stem in STEMS:
+        choice = run(engine.choose(ask("Judge this."), stem, SCORES))
+        tokens = tokenizer(opened + stem, add_special_tokens=False, return_tensors="pt").input_ids
+        with torch.no_grad():
+            shares = model(tokens).logits[0, -1].softmax(-1)[digits].tolist()
+        assert choice.probabilities == pytest.approx(shares, rel=2e-3)
+        assert all(shares != pytest.approx(others, rel=4e-3) for others in seen), "stems can be told apart"
+        seen.append(shares)
+
+
 def test_the_death_of_the_server_reaches_every_request(engine: Engine, run: Run[Any]) -> None:
     """The last test of the contract: the server is gone afterwards."""
 
@@ -383,29 +406,6 @@ def test_a_taken_port_is_named_before_anything_starts(run: Run[Any], tmp_path: P
 def test_a_missing_model_is_named_before_anything_starts(run: Run[Any], tmp_path: Path, kind: str) -> None:
     with pytest.raises(EngineError, match="no model directory"):
         run(_answers(EngineSettings(type=kind), tmp_path / "nowhere", 1))
-
-
-def test_the_probabilities_are_those_that_the_model_has(
-    engine: Engine, run: Run[Any], checkpoint: Path, request: pytest.FixtureRequest
-) -> None:
-    """Against transformers in float32, the space at the end of the stem included."""
-    if request.node.callspec.params["engine"] == "fake":
-        pytest.skip("the fake engine has no model")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    digits, seen = tokenizer.convert_tokens_to_ids(SCORES), []
-    opened = tokenizer.apply_chat_template(ask("Judge this."), tokenize=False, add_generation_prompt=True)
-    for stem in STEMS:
-        choice = run(engine.choose(ask("Judge this."), stem, SCORES))
-        tokens = tokenizer(opened + stem, add_special_tokens=False, return_tensors="pt").input_ids
-        with torch.no_grad():
-            shares = model(tokens).logits[0, -1].softmax(-1)[digits].tolist()
-        assert choice.probabilities == pytest.approx(shares, rel=2e-3)
-        assert all(shares != pytest.approx(others, rel=4e-3) for others in seen), "stems can be told apart"
-        seen.append(shares)
 
 
 def test_the_fake_judge_prefers_what_it_scores_higher(run: Run[Any], tmp_path: Path) -> None:

@@ -65,13 +65,13 @@ def fork(run: Run, name: str, *arguments: str, t: int = 1) -> None:
 
 
 def everything(run: Run) -> dict[str, Counter[tuple[Any, ...]]]:
-    """Every row of every table."""
+    """Every row of every table; what full-text search keeps for itself aside."""
     with closing(sqlite3.connect(run.directory / "selfreward.db")) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         return {
             table: Counter(connection.execute(f"SELECT * FROM {table}").fetchall())
             for (table,) in tables
-            if table != "sqlite_sequence"
+            if table != "sqlite_sequence" and not table.startswith("prompt_search")
         }
 
 

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,13 +37,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(place: Path, leave: int = 0) -> Path:
     """Take all the space but `leave` bytes."""
     ballast = place / "ballast"
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * 65536)
-                file.flush()
-        except OSError:
-            pass
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(65536))
     with ballast.open("r+b") as file:
         file.truncate(max(0, ballast.stat().st_size - leave))
     return ballast
