@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, sel
 
 from selfreward.errors import BadInput
 from selfreward.store.browse_answers import AnswersSideBySide
+from selfreward.store.browse_checkpoints import BrowseCheckpoints
 from selfreward.store.browse_runs import BrowseRuns
 from selfreward.store.browsed import (
     CandidateDetail,
@@ -56,7 +57,7 @@ TRAINED_BY_ITERATION = (TRAINED.c.run_id == Iteration.run_id) & (
 )
 
 
-class Browse(Search, BrowseRuns, AnswersSideBySide):
+class Browse(Search, BrowseRuns, BrowseCheckpoints, AnswersSideBySide):
     """Queries for people who look: lists in pages, and one thing with all that belongs to it."""
 
     def prompt(self, run_id: int, prompt_id: int, t: int | None = None) -> PromptDetail:

@@ -1,18 +1,13 @@
-"""One iteration, one checkpoint, and what the daemon did: each with all that belongs to it."""
+"""One iteration with all that belongs to it, and what the daemon did."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, text
 
-from selfreward.errors import BadInput
 from selfreward.store.browsed import (
-    CheckpointDetail,
-    CheckpointRef,
     EventDetail,
     IterationDetail,
-    IterationRef,
     JudgeDetail,
     Page,
     SessionDetail,
@@ -20,40 +15,32 @@ from selfreward.store.browsed import (
     StageDetail,
 )
 from selfreward.store.database import Database
-from selfreward.store.lineage import counted_checkpoints, lineage
+from selfreward.store.references import checkpoint_refs, evaluations_of, iteration_refs
 from selfreward.store.rows import AnyRow
 from selfreward.store.schema import (
     Checkpoint,
     EngineSession,
-    Evaluation,
     Event,
     GateCheck,
     Iteration,
     Judge,
     PairDecision,
-    PreferencePair,
     Prompt,
     Run,
     Setting,
-    SftExample,
     Stage,
-    TrainingMetric,
 )
 from selfreward.store.scope import history, no_iteration
 from selfreward.store.search import paged
 from selfreward.types import (
-    CheckpointKind,
-    EvaluationRow,
     Gate,
     GateResult,
     GateState,
-    Metric,
     PairOutcome,
     PromptStatus,
     RejectReason,
     StageName,
     Status,
-    Suite,
 )
 
 COUNTS = (
@@ -73,7 +60,7 @@ UP = "../../"
 
 
 class BrowseRuns:
-    """Queries about iterations, checkpoints and events: a part of `Browse`."""
+    """Queries about iterations and events: a part of `Browse`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -86,21 +73,6 @@ class BrowseRuns:
             if mine is None:
                 raise no_iteration(used, t)
             return _iteration(connection, mine)
-
-    def checkpoint(self, run_id: int, name: str, root: Path | None = None) -> CheckpointDetail:
-        """A checkpoint of a run's history. `root` is the directory of the run from which all forks come.
-
-        Raises BadInput with the names that are there.
-        """
-        with self._database.read() as connection:
-            counted = counted_checkpoints(lineage(connection, run_id))
-            known = select(Checkpoint).where(counted).order_by(Checkpoint.version, Checkpoint.id)
-            rows = {row.name: row for row in connection.execute(known)}
-            if name not in rows:
-                run = connection.execute(select(Run.name).where(Run.id == run_id)).scalar_one()
-                there = ", ".join(rows) or "none yet"
-                raise BadInput(f"run {run!r} has no checkpoint {name!r}", f"Checkpoints: {there}.")
-            return _checkpoint(connection, rows[name], root)
 
     def events(
         self,
@@ -143,7 +115,7 @@ def _iteration(connection: Connection, iteration_id: int) -> IterationDetail:
         .join(Setting, Setting.hash == Iteration.setting_hash)
         .where(Iteration.id == iteration_id)
     ).one()
-    refs = _refs(connection)
+    refs = checkpoint_refs(connection)
     data_id = row.data_iteration_id or row.id
     trained = (
         ref for ref, of in refs.values() if of.run_id == row.run_id and of.name == f"M_{row.number + 1}"
@@ -157,7 +129,7 @@ def _iteration(connection: Connection, iteration_id: int) -> IterationDetail:
         finished_at=row.finished_at,
         checkpoint=refs[row.checkpoint_id][0],
         trained=next(trained, None),
-        reused=None if data_id == row.id else _iteration_refs(connection, Iteration.id == data_id)[0],
+        reused=None if data_id == row.id else iteration_refs(connection, Iteration.id == data_id)[0],
         judge=_judge(connection, row.judge_id),
         counts=_counts(connection, row.run, row.number),
         outcomes=_outcomes(connection, row.id),
@@ -168,27 +140,13 @@ def _iteration(connection: Connection, iteration_id: int) -> IterationDetail:
         sessions=_sessions(connection, row.id),
         changed=_changed(connection, row),
         settings=row.body,
-        evaluations=_evaluations(connection, refs[row.checkpoint_id][1]),
+        evaluations=evaluations_of(connection, refs[row.checkpoint_id][1]),
         events=tuple(_events(connection, _of_iteration(row), EVENTS_SHOWN, forward=False)),
     )
 
 
 def _of_iteration(row: AnyRow) -> ColumnElement[bool]:
     return and_(Event.run_id == row.run_id, Event.iteration_id == row.id)
-
-
-def _refs(connection: Connection) -> dict[int, tuple[CheckpointRef, AnyRow]]:
-    """Every checkpoint of the database with its row, by id, oldest first: they are few."""
-    query = select(Checkpoint, Run.name.label("run")).join(Run, Run.id == Checkpoint.run_id)
-    return {
-        row.id: (CheckpointRef(id=row.id, run=row.run, name=row.name, kind=CheckpointKind(row.kind)), row)
-        for row in connection.execute(query.order_by(Checkpoint.id))
-    }
-
-
-def _iteration_refs(connection: Connection, of_these: ColumnElement[bool]) -> list[IterationRef]:
-    query = select(Run.name.label("run"), Iteration.t).join(Run, Run.id == Iteration.run_id).where(of_these)
-    return [IterationRef(**row._asdict()) for row in connection.execute(query.order_by(Iteration.id))]
 
 
 def _judge(connection: Connection, judge_id: int | None) -> JudgeDetail | None:
@@ -337,20 +295,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _evaluations(connection: Connection, checkpoint: AnyRow) -> tuple[EvaluationRow, ...]:
-    columns = (Evaluation.checkpoint, Evaluation.suite, Evaluation.metric)
-    figures = (Evaluation.value, Evaluation.low, Evaluation.high, Evaluation.n)
-    query = (
-        select(*columns, *figures)
-        .where(Evaluation.run_id == checkpoint.run_id, Evaluation.checkpoint == checkpoint.name)
-        .order_by(Evaluation.id)
-    )
-    return tuple(
-        EvaluationRow(**row._asdict() | {"suite": Suite(row.suite), "metric": Metric(row.metric)})
-        for row in connection.execute(query)
-    )
-
-
 def _events(
     connection: Connection, wanted: ColumnElement[bool], limit: int, forward: bool
 ) -> list[EventDetail]:
@@ -364,71 +308,3 @@ def _events(
     )
     found = [EventDetail(**row._asdict()) for row in connection.execute(query)]
     return found if forward else found[::-1]
-
-
-def _checkpoint(connection: Connection, row: AnyRow, root: Path | None) -> CheckpointDetail:
-    refs = _refs(connection)
-    made_in = _made_in(connection, row)
-    stage = StageName.TRAIN if row.name == f"M_{row.version}" else StageName.BASELINE
-    return CheckpointDetail(
-        id=row.id,
-        run=refs[row.id][0].run,
-        version=row.version,
-        name=row.name,
-        kind=CheckpointKind(row.kind),
-        path=row.path,
-        digest=row.digest,
-        pinned=row.pinned,
-        removed_at=row.removed_at,
-        created_at=row.created_at,
-        size_bytes=None if root is None else _size(root / row.path),
-        ancestors=tuple(_ancestors(refs, row.parent_id)),
-        children=tuple(ref for ref, of in refs.values() if of.parent_id == row.id),
-        trained_in=None if made_in is None else _iteration_refs(connection, Iteration.id == made_in)[0],
-        pairs=_count(connection, PreferencePair, PreferencePair.excluded.is_(None), made_in),
-        examples=_count(connection, SftExample, SftExample.kept.is_(True), made_in),
-        steps=_steps(connection, made_in, stage),
-        works_in=tuple(_iteration_refs(connection, Iteration.checkpoint_id == row.id)),
-        evaluations=_evaluations(connection, row),
-    )
-
-
-def _made_in(connection: Connection, row: AnyRow) -> int | None:
-    """The id of the iteration that made it; None for one that was given."""
-    if row.kind == CheckpointKind.BASE:
-        return None
-    t = row.version - 1 if row.name == f"M_{row.version}" else row.version
-    query = select(Iteration.id).where(Iteration.run_id == row.run_id, Iteration.t == t)
-    return connection.execute(query).scalar_one_or_none()
-
-
-def _ancestors(
-    refs: Mapping[int, tuple[CheckpointRef, AnyRow]], parent_id: int | None
-) -> list[CheckpointRef]:
-    found = []
-    while parent_id is not None:
-        ref, row = refs[parent_id]
-        found.append(ref)
-        parent_id = row.parent_id
-    return found
-
-
-def _count(
-    connection: Connection,
-    table: type[PreferencePair] | type[SftExample],
-    counted: ColumnElement[bool],
-    iteration_id: int | None,
-) -> int:
-    query = select(func.count()).select_from(table).where(table.iteration_id == iteration_id, counted)
-    return connection.execute(query).scalar_one()
-
-
-def _steps(connection: Connection, iteration_id: int | None, stage: StageName) -> int | None:
-    mine = (TrainingMetric.iteration_id == iteration_id) & (TrainingMetric.stage == stage)
-    return connection.execute(select(func.max(TrainingMetric.step)).where(mine)).scalar_one()
-
-
-def _size(path: Path) -> int | None:
-    """Of all files below, in bytes; None when there are none."""
-    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()] if path.is_dir() else []
-    return sum(sizes) if sizes else None

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -55,11 +55,16 @@ def print_json(result: QueryResult) -> None:
 
 
 def print_csv(result: QueryResult, keep_formulas: bool = False) -> None:
+    """CSV on standard output, as `write_csv` has it."""
+    write_csv(result, sys.stdout, keep_formulas)
+
+
+def write_csv(result: QueryResult, out: TextIO, keep_formulas: bool = False) -> None:
     """CSV with a header. A text that a spreadsheet would take for a formula gets a quote before it.
 
-    With `keep_formulas` it gets none: what is printed is exactly what is stored.
+    With `keep_formulas` it gets none: what is written is exactly what is stored.
     """
-    writer = csv.writer(sys.stdout)
+    writer = csv.writer(out)
     written = _plain if keep_formulas else _inert
     writer.writerow([written(name) for name in result.columns])
     writer.writerows([written(value) for value in row] for row in result.rows)
@@ -137,9 +142,12 @@ def _cut(value: Any) -> Any:
 
 
 def _inert(value: Any) -> Any:
+    """White space before it does not keep a spreadsheet from taking a text for a formula."""
     plain = _plain(value)
-    is_text = isinstance(plain, str) and not isinstance(value, Decimal)
-    return f"'{plain}" if is_text and plain.startswith(FORMULA_STARTS) else plain
+    if not isinstance(plain, str) or isinstance(value, Decimal):
+        return plain
+    formula = plain.startswith(FORMULA_STARTS) or plain.lstrip().startswith(FORMULA_STARTS)
+    return f"'{plain}" if formula else plain
 
 
 def _json_value(value: Any) -> Any:

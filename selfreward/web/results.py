@@ -1,6 +1,5 @@
 """A query's result as cells of a page and as a file. Values may be a model's text: nothing is obeyed."""
 
-import csv
 import io
 import json
 import math
@@ -12,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from selfreward.store.readonly import QueryResult
-from selfreward.terminal.tabular import FORMULA_STARTS, unique_names
+from selfreward.terminal.tabular import unique_names, write_csv
 from selfreward.text import printable
 
 LONGEST_CELL = 400
@@ -72,11 +71,9 @@ def cells_of(result: QueryResult) -> Iterator[tuple[Cell, ...]]:
 
 
 def as_csv(result: QueryResult) -> str:
-    """CSV with a header. A text that a spreadsheet would take for a formula gets a quote before it."""
+    """CSV as `selfreward query --csv` writes it."""
     out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow([_inert(name) for name in result.columns])
-    writer.writerows([_inert(value) for value in row] for row in result.rows)
+    write_csv(result, out)
     return out.getvalue()
 
 
@@ -128,12 +125,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     return value if isinstance(value, (str, int, float, list, dict, type(None))) else str(value)
-
-
-def _inert(value: Any) -> Any:
-    """White space before it does not keep a spreadsheet from taking a text for a formula."""
-    if isinstance(value, str) and (
-        value.startswith(FORMULA_STARTS) or value.lstrip().startswith(FORMULA_STARTS)
-    ):
-        return f"'{value}"
-    return value if isinstance(value, float) else _plain(value)
