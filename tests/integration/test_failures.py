@@ -120,7 +120,14 @@ def test_an_engine_that_is_killed_from_outside_is_started_again(make_run: MakeRu
 
 
 def test_items_that_always_fail_run_out_of_tries_and_the_rest_goes_on(make_run: MakeRun) -> None:
-    run = behaving(make_run(), fake="poison = 6", daemon="max_attempts = 2", train="min_pairs = 1")
+    # Which texts are poison is chance: among this many there are always some, and never all.
+    run = behaving(
+        make_run(),
+        fake="poison = 4",
+        daemon="max_attempts = 2",
+        self_instruct="target = 12",
+        train="min_pairs = 1",
+    )
     daemon = run.start()
     run.wait_for(lambda: run.count("item_failure") >= 1, "a first failure")
     os.kill(daemon.pid, signal.SIGKILL)
@@ -131,7 +138,10 @@ def test_items_that_always_fail_run_out_of_tries_and_the_rest_goes_on(make_run: 
     assert done.returncode == 0, done.stderr
     after = {row[:2]: row[2] for row in run.rows("SELECT stage_id, item_id, attempts FROM item_failure")}
     assert all(after[stage, item] >= tries for stage, item, tries in before), "tries count across a restart"
-    assert set(after.values()) == {2}, "as many tries as allowed, and no more"
+    answered = {stage for (stage,) in run.rows("SELECT id FROM stage WHERE name IN ('sample', 'judge')")}
+    # A request for prompts is not tried again once there are enough.
+    assert {tries for (stage, _), tries in after.items() if stage in answered} == {2}, "as many as allowed"
+    assert max(after.values()) == 2, "and no more"
     failed = run.number("SELECT count(*) FROM judgement WHERE status = 'failed'")
     assert 0 < failed < run.count("judgement")
     assert run.count("checkpoint") == 2
