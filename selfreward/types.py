@@ -29,9 +29,19 @@ class StageName(StrEnum):
     """The SFT baseline judges the held-out replies."""
     SELECT = "select"
     """Which examples M_1 is trained on."""
+    JUDGE_PREVIOUS = "judge_previous"
+    """M_{t-1} judges M_t's candidates: how far the two agree (CREAM)."""
+    ANCHOR = "anchor"
+    """An earlier model answers the iteration's prompts, for pairs whose rejected side is its answer."""
+    JUDGE_ANCHOR = "judge_anchor"
+    """M_t judges those."""
+    META_JUDGE = "meta_judge"
+    """M_t compares its own judgements (Meta-Rewarding)."""
     PAIR = "pair"
     CHECK = "check"
     """The health gates, before anything is trained."""
+    TRAIN_REWARD = "train_reward"
+    """A reward model R_t is trained on the pairs."""
     TRAIN = "train"
 
 
@@ -50,6 +60,8 @@ class PromptSource(StrEnum):
 
     SEED = "seed"
     SELF_INSTRUCT = "self_instruct"
+    IMPORTED = "imported"
+    """Of preferences that a user has imported."""
 
 
 class PromptStatus(StrEnum):
@@ -105,6 +117,10 @@ class PairOutcome(StrEnum):
     TWINS = "twins"
     """Best and worst are the same text."""
     BELOW_MARGIN = "below_margin"
+    UNANCHORED = "unanchored"
+    """The earlier model's answer does not score lower than the best."""
+    SURPLUS = "surplus"
+    """Left out for the balance of sources."""
     PAIR_TOO_LONG = "pair_too_long"
     """Does not fit `train.max_length`; truncating would eat the response."""
 
@@ -209,6 +225,16 @@ class CheckpointKind(StrEnum):
     BASE = "base"
     SFT = "sft"
     DPO = "dpo"
+    CDPO = "cdpo"
+    CREAM = "cream"
+    SLIC = "slic"
+    RRHF = "rrhf"
+    SFT_POSITIVE = "sft_positive"
+    RL = "rl"
+    COPY = "copy"
+    """The model before it, as it is: the iteration has trained a reward model."""
+    REWARD = "reward"
+    """R_t, a reward model: it scores, and writes nothing."""
 
 
 class ControlAction(StrEnum):

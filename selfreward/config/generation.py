@@ -7,6 +7,17 @@ from pydantic import Field
 from selfreward.config.section import Scalar, Section
 
 
+class EndpointSettings(Section):
+    """A model that somebody else serves behind an OpenAI-compatible interface."""
+
+    url: str = ""
+    """Base URL, without /v1. Unset: the checkpoint's own engine is asked."""
+    model: str = ""
+    """The model's name there."""
+    api_key_env: str = ""
+    """Environment variable that holds the endpoint's key."""
+
+
 class EngineSettings(Section):
     """The inference server that writes, answers and judges."""
 
@@ -107,6 +118,8 @@ class SelfInstructSettings(SamplingSettings):
     """`completion`: the model goes on with a list, as in the paper; `chat`: it is asked for one more task."""
     template: str | None = None
     """Template of the request, in prompts/ or a path from the run's directory. Unset: the mode's own."""
+    endpoint: EndpointSettings = EndpointSettings()
+    """Another model that writes the prompts, as the paper's fixed prompt generator; with mode = "chat"."""
 
 
 class SampleSettings(SamplingSettings):
@@ -116,9 +129,41 @@ class SampleSettings(SamplingSettings):
     """N: answers per prompt."""
 
 
-class JudgeSettings(SamplingSettings):
-    """Judging each answer 0–5 with the additive rubric (arXiv 2401.10020, section 2.2)."""
+class PairwiseSettings(Section):
+    """Comparing two candidates at once, each two in both orders (RLAIF, arXiv 2309.00267)."""
 
+    opponents: Literal["all", "tournament"] = "all"
+    """`all`: every two candidates of a prompt; `tournament`: knock-out, N - 1 comparisons a prompt."""
+    strength: Literal["win_rate", "bradley_terry"] = "win_rate"
+    """How a candidate's score comes out of its comparisons: 5 times its mean probability of being the
+    better one, or 5 times what the strengths fitted to all comparisons of the prompt say of that."""
+    reasoning: bool = False
+    """Let the judge think in writing before it is asked for "1" or "2"."""
+    template: str = "judge_pairwise.jinja"
+    """Template of a comparison, in prompts/ or a path from the run's directory."""
+
+
+class MetaSettings(Section):
+    """Judging the judgements (Meta-Rewarding, arXiv 2407.19594): pairs from which the judge learns."""
+
+    enabled: bool = False
+    """The model compares its judgements of one answer, in both orders, and learns best over worst."""
+    max_pairs: int = Field(default=500, ge=1)
+    """Most pairs of judgements per iteration; answers whose judgements differ most come first."""
+    max_judgements: int = Field(default=4, ge=2)
+    """Judgements of one answer that are compared with each other."""
+    last_iteration: int = Field(default=0, ge=0)
+    """The last iteration with meta-judging; 0: every one."""
+    template: str = "judge_meta.jinja"
+    """Template of a comparison of two judgements, in prompts/ or a path from the run's directory."""
+
+
+class JudgeSettings(SamplingSettings):
+    """Judging each answer 0–5 with the additive rubric (arXiv 2401.10020, section 2.2), or otherwise."""
+
+    type: Literal["rubric", "pairwise", "reward_model"] = "rubric"
+    """`rubric`: a score for each answer; `pairwise`: two answers at once, both orders, the score is the
+    share of wins; `reward_model`: a sequence classifier, 5·σ(reward)."""
     max_tokens: int = Field(default=384, ge=1)
     """Longest judgement in tokens."""
     samples: int = Field(default=3, ge=1)
@@ -133,21 +178,48 @@ class JudgeSettings(SamplingSettings):
     """Force the judgement's format (a sentence, then `Score: 0–5`), for models that cannot keep to it."""
     template: str = "judge_rubric.jinja"
     """Template of the rubric, in prompts/ or a path from the run's directory."""
+    endpoint: EndpointSettings = EndpointSettings()
+    """An independent judge at an endpoint, for `rubric` and `pairwise`."""
+    pairwise: PairwiseSettings = PairwiseSettings()
+    """With type = "pairwise"."""
+    reward_model: str = ""
+    """With type = "reward_model": a checkpoint of this run (R_1), a directory or a hub id (org/name)."""
+    reward_batch_size: int = Field(default=8, ge=1)
+    """With type = "reward_model": answers scored at once."""
+    meta: MetaSettings = MetaSettings()
+    """The judge learns from comparing its own judgements."""
 
     @property
     def wanted(self) -> int:
         """Judgements of each response: K, but 1 where asking again would give the same."""
-        return 1 if self.score == "direct" else self.samples
+        return 1 if self.score == "direct" or self.type != "rubric" else self.samples
 
 
 class PairSettings(Section):
     """Drawing preference pairs from the scores."""
 
-    rule: Literal["best_worst"] = "best_worst"
-    """`best_worst`: highest mean score against lowest."""
+    rule: Literal["best_worst", "all_pairs", "length_controlled", "anchored"] = "best_worst"
+    """`best_worst`: highest mean score against lowest; `all_pairs`: every two that differ;
+    `length_controlled`: the shortest of the good against the longest of the bad; `anchored`: the best against
+    an earlier model's answer where that scores lower."""
     min_scores: int = Field(default=1, ge=1)
     """Readable judgements a candidate needs to take part."""
     min_margin: float = Field(default=0.0, ge=0)
     """Least difference of mean scores; a tie never makes a pair."""
     use_truncated: bool = True
     """Let answers that were cut off at max_tokens take part."""
+    max_per_prompt: int = Field(default=0, ge=0)
+    """`all_pairs`: most pairs of one prompt, the widest margins first; 0: all."""
+    length_tolerance: float = Field(default=0.2, ge=0, le=0.5)
+    """`length_controlled`: rho of Meta-Rewarding (arXiv 2407.19594), the share of the range of scores, from
+    each end, within which length decides; 0 is best_worst with ties broken by length."""
+    anchor: Literal["first", "previous"] = "first"
+    """`anchored`: whose answers are the rejected ones: M_1's, or those of M_{t-1}."""
+    anchors: int = Field(default=1, ge=1)
+    """`anchored`: answers per prompt of that earlier model."""
+    soft_labels: bool = False
+    """Carry the judge's probability that chosen is better into the pair, where it has one."""
+    imported_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of imported preferences among the pairs: 0 none, 1 nothing else; see `import preferences`."""
+    balance_sources: bool = False
+    """As many pairs from each source (the model's own, each imported file) as from the smallest."""

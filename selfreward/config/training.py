@@ -1,4 +1,4 @@
-"""Settings of training: what every trainer has, SFT and the bootstrap that uses it, DPO."""
+"""Settings of training: what every trainer has, the objectives, SFT and the bootstrap that uses it."""
 
 from typing import Literal, Self
 
@@ -79,13 +79,96 @@ class TrainerSettings(Section):
         return self
 
 
-class TrainSettings(TrainerSettings):
-    """DPO of M_t on its own pairs (arXiv 2305.18290), in a child process with TRL."""
+class SlicSettings(Section):
+    """SLiC-HF (arXiv 2305.10425): max(0, δ - log P(chosen) + log P(rejected)) - λ·log P(target)."""
 
+    margin: float = Field(default=1.0, gt=0)
+    """δ, in nats of the whole response."""
+    regulariser: float = Field(default=0.1, ge=0)
+    """λ: weight of the pull to the target."""
+    target: Literal["chosen", "reference"] = "chosen"
+    """What it pulls to: the chosen response, or the prompt's reference answer where there is one."""
+
+
+class RewardSettings(TrainerSettings):
+    """Training a reward model on the pairs: M_t's body with a score for a head (TRL's RewardTrainer)."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate."""
+    final_learning_rate: float = Field(default=1e-6, ge=0)
+    """Learning rate at the last step."""
+    centre: float = Field(default=0.01, ge=0)
+    """Weight of the term that keeps rewards around zero."""
+
+
+class RlSettings(Section):
+    """Reinforcement learning of M_t with a KL term to M_t (TRL's RLOO or GRPO)."""
+
+    algorithm: Literal["rloo", "grpo"] = "rloo"
+    """`rloo`: REINFORCE with leave-one-out baselines; `grpo`: group-relative advantages."""
+    reward: Literal["reward_model", "judge"] = "reward_model"
+    """`reward_model`: one that is trained on the iteration's pairs first (distilled RLAIF, RLHF), or the one
+    that `judge.reward_model` names; `judge`: M_t's own expected score through the engine (direct RLAIF)."""
+    kl: float = Field(default=0.05, ge=0)
+    """Weight of the KL divergence to M_t."""
+    generations: int = Field(default=4, ge=2)
+    """Answers per prompt and step."""
+    temperature: float = Field(default=0.9, gt=0)
+    """Sampling temperature."""
+    top_k: int = Field(default=0, ge=0)
+    """Sample from the k likeliest tokens; 0: from all."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer in tokens."""
+    max_prompts: int = Field(default=0, ge=0)
+    """Prompts that are trained on; 0: all of the iteration."""
+    clip: float = Field(default=0.2, gt=0)
+    """How far the probability ratio may go from 1 in one update."""
+    vllm: bool = False
+    """Generate with vLLM inside the trainer, on a GPU; else with transformers."""
+    engine_memory: float = Field(default=0.3, gt=0, le=1)
+    """GPU: share of its memory for the judge's engine (`judge`) and for generation (`vllm`), each."""
+
+
+class TrainSettings(TrainerSettings):
+    """How M_{t+1} is trained, in a child process with TRL: DPO of M_t on its own pairs, or another way."""
+
+    objective: Literal["dpo", "cdpo", "cream", "slic", "rrhf", "sft_positive", "reward_model", "rl"] = "dpo"
+    """`dpo` (arXiv 2305.18290, every loss of TRL's by `losses`); `cdpo`: with the pair's soft label; `cream`:
+    weighed by the consistency with the previous model's ranking (2410.12735); `slic` (2305.10425); `rrhf`
+    (2304.05302) over all candidates; `sft_positive`: the best answers only; `reward_model`: a reward model
+    R_t, M_t stays as it is; `rl`: RLAIF (2309.00267) and RLHF (2203.02155)."""
+    losses: tuple[str, ...] = ("sigmoid",)
+    """`dpo`: TRL's loss types, added up: sigmoid, ipo, robust, exo_pair, nca_pair, bco_pair, sppo_hard, …;
+    ("sigmoid", "sft") with equal weights is IRPO (arXiv 2404.19733)."""
+    loss_weights: tuple[float, ...] = ()
+    """`dpo`: a weight for each of `losses`; unset: 1 each."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """`dpo`: assumed share of wrong labels, for the losses that know it (robust, exo_pair); `cdpo`: for pairs
+    without a soft label."""
     beta: float = Field(default=0.1, gt=0)
-    """Strength of the pull to the reference model M_t."""
+    """Strength of the pull to the reference model."""
     min_pairs: int = Field(default=1, ge=1)
-    """Fewer pairs than this stop the loop: M_t stays and nothing is trained."""
+    """Fewer pairs (rrhf: prompts; sft_positive: answers) than this stop the loop: M_t stays as it is."""
+    init_from: Literal["current", "bootstrap"] = "current"
+    """Which weights training starts from, and which the reference model has: M_t's, or always M_1's."""
+    data: Literal["current", "accumulated"] = "current"
+    """The pairs of this iteration, or of all the iterations of the run up to it."""
+    positive_score: float = Field(default=5.0, ge=0, le=5)
+    """`sft_positive`: least mean score of an answer that is trained on."""
+    rrhf_weight: float = Field(default=1.0, ge=0)
+    """`rrhf`: weight of the ranking loss beside the likelihood of the best answer."""
+    slic: SlicSettings = SlicSettings()
+    """With objective = "slic"."""
+    reward: RewardSettings = RewardSettings()
+    """How a reward model is trained."""
+    rl: RlSettings = RlSettings()
+    """With objective = "rl"."""
+
+    @model_validator(mode="after")
+    def _a_weight_for_each_loss(self) -> Self:
+        if self.loss_weights and len(self.loss_weights) != len(self.losses):
+            raise ValueError(f"{len(self.loss_weights)} loss_weights for {len(self.losses)} losses")
+        return self
 
 
 class SftSettings(TrainerSettings):
