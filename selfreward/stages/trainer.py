@@ -12,12 +12,11 @@ from selfreward.crash import crash_point
 from selfreward.errors import DiskFull, StoreUnavailable, TrainingError
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.training.events import EVENTS_FILE, EventReader
-from selfreward.training.jobs import SCRATCH, DpoJob, SftJob
+from selfreward.training.jobs import SCRATCH, AnyTraining
 from selfreward.training.launch import Stopped, run_job
 from selfreward.types import MetricPoint, StageRow, Status
 
 SHOWN = {"loss": "loss", "rewards/margins": "margin", "mean_token_accuracy": "accuracy"}
-AnyTraining = DpoJob | SftJob
 NEED_MEMORY = ("out_of_memory", "killed")
 """Kinds of failure that less in memory at once may avoid: the system kills who takes too much."""
 LeaveOut = Callable[[Sequence[int]], None]
@@ -160,7 +159,7 @@ class _Listener:
         crash_point("train:told")
 
     def _too_long(self, event: dict[str, Any]) -> None:
-        ids = event["pair_ids"] if "pair_ids" in event else event["example_ids"]
+        ids = next(value for name, value in event.items() if name.endswith("_ids"))
         self._leave_out(ids)
         self._place.reporter.say(f"{len(ids)} are longer than max_length tokens and are left out")
 

@@ -130,11 +130,19 @@ class Runs(Checkpoints, Stages):
             connection.execute(update(Iteration).where(Iteration.id == iteration_id).values(status=status))
 
     def finish_iteration(
-        self, iteration: IterationRow, kind: CheckpointKind, path: str, digest: str
+        self,
+        iteration: IterationRow,
+        kind: CheckpointKind,
+        path: str,
+        digest: str,
+        parent_id: int | None = None,
     ) -> CheckpointRow:
-        """Record M_{t+1} and close iteration t and its train stage, in one transaction."""
+        """Record M_{t+1} and close iteration t and its train stage, in one transaction.
+
+        `parent_id` is what it was trained from; unset, M_t.
+        """
         with self._database.write() as connection:
-            version, parent = iteration.t + 1, iteration.checkpoint_id
+            version, parent = iteration.t + 1, parent_id or iteration.checkpoint_id
             insert_checkpoint(
                 connection, iteration.run_id, version, f"M_{version}", kind, path, digest, parent
             )

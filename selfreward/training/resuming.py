@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback
 from selfreward.crash import crash_point
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed, explain, require_space
-from selfreward.training.jobs import DpoJob, SftJob
+from selfreward.training.jobs import AnyTraining
 from selfreward.training.machine import versions
 from selfreward.training.states import States, states_of
 
@@ -29,7 +29,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]  # transformers has no ty
 
     saving: "Saving | None" = None
 
-    def train_on(self, job: DpoJob | SftJob, origin: str, events: EventWriter) -> None:
+    def train_on(self, job: AnyTraining, origin: str, events: EventWriter) -> None:
         """Train from the newest intact state of a training with this origin, else from the start."""
         if job.states is None:
             self.train()
@@ -52,7 +52,7 @@ class Saving(TrainerCallback):  # type: ignore[misc]
     """Asks for a state every `save_minutes` and keeps it; where there is no room the training goes on."""
 
     def __init__(
-        self, trainer: ResumableTrainer, job: DpoJob | SftJob, states: States, events: EventWriter
+        self, trainer: ResumableTrainer, job: AnyTraining, states: States, events: EventWriter
     ) -> None:
         self._trainer, self._job, self._events = trainer, job, events
         self.states = states

@@ -28,7 +28,7 @@ from selfreward.crash import crash_point
 from selfreward.training import checkpoint, states
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed, require_space
-from selfreward.training.jobs import DpoJob, SftJob
+from selfreward.training.jobs import AnyTraining
 from selfreward.training.machine import bf16_is_fast, describe_machine
 from selfreward.training.trackers import PROJECT
 
@@ -68,7 +68,7 @@ def token_count(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
     return len(tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"])
 
 
-def load_model(job: DpoJob | SftJob, source: PreTrainedConfig, events: EventWriter) -> PreTrainedModel:
+def load_model(job: AnyTraining, source: PreTrainedConfig, events: EventWriter) -> PreTrainedModel:
     """M ready to train: in fp32, or under an adapter frozen in the format it computes in."""
     config = type(source).from_dict(source.to_dict())
     _set_dropout(config, job, events)
@@ -90,7 +90,7 @@ def _compute_in_bf16(settings: TrainerSettings) -> bool:
     return bf16_is_fast() if settings.bf16 is None else settings.bf16
 
 
-def _set_dropout(config: PreTrainedConfig, job: DpoJob | SftJob, events: EventWriter) -> None:
+def _set_dropout(config: PreTrainedConfig, job: AnyTraining, events: EventWriter) -> None:
     present = [name for name in DROPOUT_FIELDS if isinstance(getattr(config, name, None), int | float)]
     for name in present:
         setattr(config, name, job.settings.dropout)
@@ -99,7 +99,7 @@ def _set_dropout(config: PreTrainedConfig, job: DpoJob | SftJob, events: EventWr
         events.emit("note", message=message)
 
 
-def common_arguments(job: DpoJob | SftJob) -> dict[str, Any]:
+def common_arguments(job: AnyTraining) -> dict[str, Any]:
     """What every trainer of TRL is told: rates, batches, precision, seeds, no truncation, no files."""
     settings = job.settings
     on_gpu = torch.cuda.is_available()
@@ -219,7 +219,7 @@ class Stream(TrainerCallback):  # type: ignore[misc]  # transformers has no type
 
 
 def publish_trained(
-    job: DpoJob | SftJob, trained: Any, config: PreTrainedConfig, made_from: Sequence[str]
+    job: AnyTraining, trained: Any, config: PreTrainedConfig, made_from: Sequence[str]
 ) -> str:
     """Publish the weights in M's own format beside M's own tokenizer, template and config.
 

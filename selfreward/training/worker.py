@@ -16,7 +16,18 @@ from typing import Any
 from selfreward.training.checkpoint import temporary_path
 from selfreward.training.events import EVENTS_FILE, EventWriter
 from selfreward.training.failures import explain
-from selfreward.training.jobs import SCRATCH, AnyJob, ConvertJob, DpoJob, SftJob, read_job
+from selfreward.training.jobs import (
+    SCRATCH,
+    AnyJob,
+    AnyTraining,
+    ConvertJob,
+    DpoJob,
+    RankJob,
+    RewardJob,
+    RlJob,
+    SftJob,
+    read_job,
+)
 from selfreward.training.trackers import environment
 
 Function = Callable[[Any, EventWriter], str]
@@ -61,7 +72,7 @@ def _function(job: AnyJob) -> Function:
     return RUN[job.kind]
 
 
-def _run_fake(job: DpoJob | SftJob, events: EventWriter) -> str:
+def _run_fake(job: AnyTraining, events: EventWriter) -> str:
     from selfreward.training.fake import train_fake
 
     return train_fake(job, events)
@@ -83,6 +94,30 @@ def _run_sft(job: SftJob, events: EventWriter) -> str:
     return train_sft(job, events)
 
 
+def _run_rank(job: RankJob, events: EventWriter) -> str:
+    from selfreward.training.machine import use_all_cores
+    from selfreward.training.rank import train_rank
+
+    use_all_cores()
+    return train_rank(job, events)
+
+
+def _run_reward(job: RewardJob, events: EventWriter) -> str:
+    from selfreward.training.machine import use_all_cores
+    from selfreward.training.reward import train_reward
+
+    use_all_cores()
+    return train_reward(job, events)
+
+
+def _run_rl(job: RlJob, events: EventWriter) -> str:
+    from selfreward.training.machine import use_all_cores
+    from selfreward.training.rl import train_rl
+
+    use_all_cores()
+    return train_rl(job, events)
+
+
 def _run_convert(job: ConvertJob, events: EventWriter) -> str:
     from selfreward.training.convert import convert
 
@@ -91,7 +126,10 @@ def _run_convert(job: ConvertJob, events: EventWriter) -> str:
 
 RUN: dict[str, Function] = {
     "dpo": _run_dpo,
+    "rank": _run_rank,
     "sft": _run_sft,
+    "reward": _run_reward,
+    "rl": _run_rl,
     "convert": _run_convert,
 }
 
