@@ -632,6 +632,19 @@ class TrainingPair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preference:
+    """One answer over another to a prompt, as people or another model gave it: what is imported."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    chosen_score: float | None = None
+    rejected_score: float | None = None
+    soft_label: float | None = None
+    """Probability that chosen is better, 0 to 1; None for a hard label."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricPoint:
     """One number of one training step."""
 

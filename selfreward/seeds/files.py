@@ -17,7 +17,7 @@ Located = tuple[str, Any]
 """Where a record is, for messages, and the record: any JSON value, or the Skip that stands for it."""
 
 _CUT_HINT = (
-    "The file may be cut off: get it again, or delete this line. Seed files hold one JSON object per line."
+    "The file may be cut off: get it again, or delete this line. Such files hold one JSON object per line."
 )
 
 

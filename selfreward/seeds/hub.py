@@ -42,7 +42,7 @@ def _load(name: str, base: Path) -> Any:
         raise BadInput(
             f"{name}: the hub cannot be reached: {first_line(error)}",
             "Get online (HF_HUB_OFFLINE must not be set), or download the data set's file "
-            "elsewhere and name its path in seeds.files.",
+            "elsewhere and name its path instead.",
         ) from None
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise BadInput(f"{name} cannot be loaded: {first_line(error)}", _FORM) from None
