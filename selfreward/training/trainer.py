@@ -68,13 +68,18 @@ def token_count(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
     return len(tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"])
 
 
-def load_model(job: AnyTraining, source: PreTrainedConfig, events: EventWriter) -> PreTrainedModel:
-    """M ready to train: in fp32, or under an adapter frozen in the format it computes in."""
+def load_model(
+    job: AnyTraining, source: PreTrainedConfig, events: EventWriter, kind: Any = AutoModelForCausalLM
+) -> PreTrainedModel:
+    """M ready to train: in fp32, or under an adapter frozen in the format it computes in.
+
+    `kind` is the class of transformers that loads it: another one gives M's body another head.
+    """
     config = type(source).from_dict(source.to_dict())
     _set_dropout(config, job, events)
     frozen_in_bf16 = job.settings.lora.enabled and _compute_in_bf16(job.settings)
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        return kind.from_pretrained(
             job.model,
             config=config,
             dtype=torch.bfloat16 if frozen_in_bf16 else torch.float32,
@@ -219,9 +224,15 @@ class Stream(TrainerCallback):  # type: ignore[misc]  # transformers has no type
 
 
 def publish_trained(
-    job: AnyTraining, trained: Any, config: PreTrainedConfig, made_from: Sequence[str]
+    job: AnyTraining,
+    trained: Any,
+    config: PreTrainedConfig,
+    made_from: Sequence[str],
+    changed: Sequence[str] = WEIGHT_PATTERNS,
 ) -> str:
     """Publish the weights in M's own format beside M's own tokenizer, template and config.
+
+    `changed` are patterns of the files that are written anew and not taken from M.
 
     An adapter is merged before. Returns the digest; saved states are of no use then, and are removed.
     Raises JobFailed (`no_space`).
@@ -233,7 +244,7 @@ def publish_trained(
     shutil.rmtree(temporary, ignore_errors=True)
     model.to(dtype).save_pretrained(temporary)
     # Only the weights have changed. What TRL and the dropout setting did to the config stays here.
-    shutil.copytree(job.model, temporary, ignore=shutil.ignore_patterns(*WEIGHT_PATTERNS), dirs_exist_ok=True)
+    shutil.copytree(job.model, temporary, ignore=shutil.ignore_patterns(*changed), dirs_exist_ok=True)
     digest = checkpoint.write_manifest(temporary, made_from)
     checkpoint.publish(temporary, job.output)
     if job.states is not None:
