@@ -3,7 +3,8 @@
 import asyncio
 
 from selfreward.stages import bootstrap, check, evaluate, pair, train
-from selfreward.stages.judge import Judge
+from selfreward.stages.endpoints import endpoints
+from selfreward.stages.judge import judge_work
 from selfreward.stages.pump import Pump, run_together
 from selfreward.stages.sample import Sample
 from selfreward.stages.self_instruct import SelfInstruct
@@ -39,9 +40,10 @@ async def generate(place: Workplace) -> None:
     writing, answering, judging = (begin(place.iteration.id, name) for name in names)
     if all(stage.status is Status.DONE for stage in (writing, answering, judging)):
         return await evaluate.work(place)
-    async with engine_session(place) as (engine, session):
-        prompts = Pump(place, writing, SelfInstruct(place, writing, engine))
+    async with endpoints(place) as (writer, judge), engine_session(place) as (engine, session):
+        prompts = Pump(place, writing, SelfInstruct(place, writing, writer or engine))
         candidates = Pump(place, answering, Sample(place, answering, engine, session), upstream=prompts)
-        judgements = Pump(place, judging, Judge(place, judging, engine, session), upstream=candidates)
+        judged = judge_work(place, judging, judge or engine, session)
+        judgements = Pump(place, judging, judged, upstream=candidates)
         await run_together([prompts, candidates, judgements, *evaluate.pumps(place, engine, session)])
     # The server has exited: its memory is free for the trainer.

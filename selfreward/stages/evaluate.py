@@ -19,7 +19,7 @@ from selfreward.stages.held_out import (
     by_choice,
     by_reply,
 )
-from selfreward.stages.judge import judge_id
+from selfreward.stages.judge import judge_id, own_rubric
 from selfreward.stages.model import prepare_model
 from selfreward.stages.pump import Pump, run_together
 from selfreward.stages.session import engine_session, served
@@ -124,7 +124,7 @@ def look_up(place: Workplace) -> HeldOut:
 def judge_settings(place: Workplace) -> JudgeSettings:
     """The loop's way of judging, never forced into form: whether it keeps to it is what is measured."""
     update = {"guided": False, "samples": place.settings.evaluation.samples}
-    return place.settings.judge.model_copy(update=update)
+    return own_rubric(place.settings.judge).model_copy(update=update)
 
 
 def measure(place: Workplace) -> None:

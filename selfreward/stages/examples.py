@@ -9,7 +9,7 @@ from selfreward.judging import split_at_score
 from selfreward.prompting import PromptTemplate
 from selfreward.seeds import with_verdicts
 from selfreward.selection import agreement, score_line, thin, up_to
-from selfreward.stages.judge import judge_id, rubric
+from selfreward.stages.judge import judge_id, own_rubric, rubric
 from selfreward.stages.workplace import Workplace
 from selfreward.types import (
     DropReason,
@@ -103,7 +103,7 @@ def describe(place: Workplace) -> str:
 def judge_settings(place: Workplace) -> JudgeSettings:
     """The baseline writes free text: it is what M_1 will learn to write."""
     update = {"guided": False, "score": "sampled", "samples": place.settings.bootstrap.samples}
-    return place.settings.judge.model_copy(update=update)
+    return own_rubric(place.settings.judge).model_copy(update=update)
 
 
 def judge_row(place: Workplace) -> int:

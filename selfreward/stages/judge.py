@@ -1,14 +1,16 @@
-"""M_t judges its own candidates 0–5 with the additive rubric (arXiv 2401.10020, section 2.2), K times."""
+"""Judging candidates: with the additive rubric (arXiv 2401.10020, section 2.2), K times, or otherwise."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from selfreward.config import JudgeSettings
+from selfreward.config import EndpointSettings, JudgeSettings
 from selfreward.engines.base import ChatMessage, Engine, NotOneToken, PromptTooLong
 from selfreward.judging import SCALES, SCORE_STEM, Scale, expected_score
 from selfreward.prompting import PromptTemplate, load_template
+from selfreward.stages.pump import Work
 from selfreward.stages.workplace import Workplace
 from selfreward.types import (
     CandidateTask,
@@ -21,6 +23,8 @@ from selfreward.types import (
 )
 
 TEMPLATE_FIELDS = ("prompt", "response")
+DRAWN = ("temperature", "top_p", "top_k", "max_tokens")
+FORM = ("score", "scale", "guided")
 ASKED = "choice"
 """Finish reason of a judgement that was asked for, not written."""
 
@@ -110,17 +114,15 @@ class RubricJudge:
 
 
 class Judge:
-    """The work of the judge stage. A judgement that cannot be read is kept, with score NULL."""
+    """Scores each candidate by the rubric. A judgement that cannot be read is kept, with score NULL."""
 
-    name = StageName.JUDGE
-
-    def __init__(self, place: Workplace, stage: StageRow, engine: Engine, session_id: int) -> None:
+    def __init__(self, place: Workplace, stage: StageRow, engine: Engine, session_id: int | None) -> None:
+        self.name = stage.name
         self._place, self._stage, self._session_id = place, stage, session_id
         settings = place.settings.judge
         self._judge = RubricJudge(rubric(settings, place.directory), settings, engine)
         self._wanted = settings.wanted
         self.id = judge_id(place)
-        place.store.runs.set_judge(place.iteration.id, self.id)
 
     def total(self) -> int:
         """Judgements of all the candidates that are wanted."""
@@ -165,14 +167,66 @@ class Judge:
         return f"{total} judgements, {share} readable{average}"
 
 
+def judge_work(place: Workplace, stage: StageRow, engine: Engine, session_id: int | None) -> Work[Any, Any]:
+    """The work of a stage in which candidates are judged the way `judge.type` says.
+
+    `engine` is M_t's, or the endpoint that `judge.endpoint` names; `session_id` is M_t's session.
+    """
+    settings = place.settings.judge
+    session_id = None if settings.endpoint.url else session_id
+    if stage.name is StageName.JUDGE:
+        place.store.runs.set_judge(place.iteration.id, judge_id(place))
+    if settings.type == "pairwise":
+        from selfreward.stages.pairwise import PairwiseWork
+
+        return PairwiseWork(place, stage, engine, session_id)
+    if settings.type == "reward_model":
+        from selfreward.stages.reward_judge import RewardJudge
+
+        return RewardJudge(place, stage, engine, session_id)
+    return Judge(place, stage, engine, session_id)
+
+
+def own_rubric(settings: JudgeSettings) -> JudgeSettings:
+    """The same settings for a model that judges replies one by one itself, whoever judges candidates."""
+    return settings.model_copy(update={"type": "rubric", "endpoint": EndpointSettings()})
+
+
 def judge_id(place: Workplace, settings: JudgeSettings | None = None) -> int:
-    """A way of judging, the loop's unless `settings` are given, as a row: all the same, the same id."""
+    """A way of judging, the loop's unless `settings` are given, as a row: all the same, the same id.
+
+    The row of an endpoint's judge has no checkpoint; its parameters say who that is.
+    """
     settings = settings or place.settings.judge
-    template = load_template(settings.template, place.directory)
-    parameters = settings.model_dump(mode="json", exclude={"template", "samples"})
+    if settings.type == "reward_model":
+        from selfreward.stages import reward_judge
+
+        return reward_judge.judge_id(place, settings)
+    template = load_template(template_name(settings), place.directory)
+    checkpoint = None if settings.endpoint.url else place.checkpoint.id
     return place.store.candidates.judge(
-        place.checkpoint.id, "rubric", template.name, template.digest, parameters
+        checkpoint, settings.type, template.name, template.digest, judge_parameters(settings)
     )
+
+
+def template_name(settings: JudgeSettings) -> str:
+    """The template that a judge of this type uses; empty for one that reads no prompt of ours."""
+    names = {"rubric": settings.template, "pairwise": settings.pairwise.template, "reward_model": ""}
+    return names[settings.type]
+
+
+def judge_parameters(settings: JudgeSettings) -> dict[str, Any]:
+    """What, with the template, tells two ways of judging apart. A digest is made of it: keys stay as they are.
+
+    Two orders are two samples of one comparison; what is not drawn does not depend on how it is drawn.
+    """
+    drawn = settings.model_dump(mode="json", include=set(DRAWN))
+    endpoint = settings.endpoint
+    who = {"endpoint": {"url": endpoint.url, "model": endpoint.model}} if endpoint.url else {}
+    if settings.type == "rubric":
+        return {**drawn, **settings.model_dump(mode="json", include=set(FORM)), **who}
+    pairwise = settings.pairwise.model_dump(mode="json", exclude={"template"})
+    return {"orders": 2, **pairwise, **(drawn if settings.pairwise.reasoning else {}), **who}
 
 
 def judge_of(place: Workplace) -> int:
