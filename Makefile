@@ -47,9 +47,13 @@ browser:
 	} >/dev/null 2>&1 || echo "no Chromium: the tests of the pages in a browser will be skipped"
 
 # Two at a time: starting servers and trainers is mostly waiting for imports on one core.
+# The many small databases of these tests lie in memory where there is plenty.
+MEMORY   := $(shell test -w /dev/shm && test $$(df -k --output=avail /dev/shm | tail -n 1) -gt 4194304 && echo /dev/shm)
+IN_MEMORY := $(if $(MEMORY),TMPDIR=$(MEMORY))
+
 test: lint browser
-	$(BIN)/pytest -n 2 tests/unit
-	$(BIN)/pytest -n 2 tests/web tests/crash
+	$(IN_MEMORY) $(BIN)/pytest -n 2 tests/unit
+	$(IN_MEMORY) $(BIN)/pytest -n 2 tests/web tests/crash
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration
 
 bench: setup

