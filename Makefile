@@ -46,11 +46,11 @@ browser:
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
 	} >/dev/null 2>&1 || echo "no Chromium: the tests of the pages in a browser will be skipped"
 
-# Two at a time: starting servers and trainers is mostly waiting for imports on one core.
 # The many small databases of these tests lie in memory where there is plenty.
 MEMORY   := $(shell test -w /dev/shm && test $$(df -k --output=avail /dev/shm | tail -n 1) -gt 4194304 && echo /dev/shm)
 IN_MEMORY := $(if $(MEMORY),TMPDIR=$(MEMORY))
 
+# Two at a time: starting servers and trainers is mostly waiting for imports on one core.
 test: lint browser
 	$(IN_MEMORY) $(BIN)/pytest -n 2 tests/unit
 	$(IN_MEMORY) $(BIN)/pytest -n 2 tests/web tests/crash
