@@ -47,7 +47,7 @@ def decide(prompt: ScoredPrompt, settings: PairSettings) -> PairDecision:
     eligible = [
         Ranked(candidate=candidate, mean=mean(Fraction(str(score)) for score in candidate.scores))
         for candidate in sorted(prompt.candidates, key=lambda candidate: candidate.id)
-        if _takes_part(candidate, settings)
+        if takes_part(candidate, settings)
     ]
     if len(eligible) < 2:
         return PairDecision(prompt_id=prompt.id, outcome=PairOutcome.UNSCORED)
@@ -56,7 +56,8 @@ def decide(prompt: ScoredPrompt, settings: PairSettings) -> PairDecision:
     return replace(decision, best_score=float(max(scores)), worst_score=float(min(scores)))
 
 
-def _takes_part(candidate: ScoredCandidate, settings: PairSettings) -> bool:
+def takes_part(candidate: ScoredCandidate, settings: PairSettings) -> bool:
+    """Whether a candidate ended well enough and has scores enough."""
     usable = {CandidateStatus.OK} | ({CandidateStatus.TRUNCATED} if settings.use_truncated else set())
     return candidate.status in usable and len(candidate.scores) >= max(1, settings.min_scores)
 
@@ -90,7 +91,7 @@ def _pair(prompt: ScoredPrompt, chosen: Ranked, rejected: Ranked, settings: Pair
         chosen_score=float(chosen.mean),
         rejected_score=float(rejected.mean),
     )
-    return PairDecision(prompt_id=prompt.id, outcome=PairOutcome.PAIRED, pair=pair)
+    return PairDecision(prompt_id=prompt.id, outcome=PairOutcome.PAIRED, pairs=(pair,))
 
 
 RULES: Mapping[str, Rule] = {"best_worst": _best_worst}

@@ -25,6 +25,7 @@ from selfreward.store.schema import (
     View,
     generation,
     measuring,
+    methods,
     runs,
     tallies,
 )
@@ -32,6 +33,7 @@ from selfreward.store.schema import (
 GROUPS = {
     "Runs": runs,
     "What an iteration makes": generation,
+    "Neighbouring methods": methods,
     "Tallies": tallies,
     "Bootstrap and measuring": measuring,
 }
@@ -55,7 +57,8 @@ selfreward query --tables
 selfreward query "select t, pairs, mean_score from iteration_summary"
 ```
 
-[Runs](#runs) · [What an iteration makes](#what-an-iteration-makes) · [Tallies](#tallies) ·
+[Runs](#runs) · [What an iteration makes](#what-an-iteration-makes) ·
+[Neighbouring methods](#neighbouring-methods) · [Tallies](#tallies) ·
 [Bootstrap and measuring](#bootstrap-and-measuring) · [Views](#views) · [Search](#search)
 
 | type | on SQLite | on PostgreSQL |

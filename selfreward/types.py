@@ -1,7 +1,7 @@
 """The vocabulary of the system: what a row, a reply and a decision are. Frozen, keyword-only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -582,6 +582,11 @@ class ScoredCandidate:
     text: str
     scores: tuple[float, ...]
     status: CandidateStatus = CandidateStatus.OK
+    reward: float | None = None
+    """Raw reward, where a reward model judged."""
+    token_count: int = 0
+    anchor: bool = False
+    """Whether an earlier model wrote it, to be the rejected one of an anchored pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -591,6 +596,8 @@ class ScoredPrompt:
     id: int
     text: str
     candidates: tuple[ScoredCandidate, ...]
+    preferences: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    """(a, b), ids with a < b → P(a is better than b), averaged over both orders; of a pairwise judge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -602,6 +609,10 @@ class PreferencePair:
     rejected_id: int
     chosen_score: float
     rejected_score: float
+    soft_label: float | None = None
+    """Probability that chosen is better; None for a hard label."""
+    origin: str = "ai"
+    """`ai`, or the name of the imported file."""
 
     @property
     def margin(self) -> float:
@@ -611,11 +622,12 @@ class PreferencePair:
 
 @dataclass(frozen=True, kw_only=True)
 class PairDecision:
-    """Why a prompt gave a pair, or did not. `pair` is set exactly when the outcome is `paired`."""
+    """Why a prompt gave pairs, or did not. There are some exactly when the outcome is `paired`."""
 
     prompt_id: int
     outcome: PairOutcome
-    pair: PreferencePair | None = None
+    pairs: tuple[PreferencePair, ...] = ()
+    """Widest margin first; no two of the same two candidates."""
     best_score: float | None = None
     """Mean score of the best of the candidates that took part; None when unscored."""
     worst_score: float | None = None
@@ -629,6 +641,40 @@ class TrainingPair:
     prompt: str
     chosen: str
     rejected: str
+    soft_label: float | None = None
+    """Probability that chosen is better; None for a hard label."""
+    chosen_score: float | None = None
+    rejected_score: float | None = None
+    """Mean scores; None where the pair was imported without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredText:
+    """An answer with its mean score, as a ranking objective needs it."""
+
+    candidate_id: int
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredGroup:
+    """All eligible answers to one prompt."""
+
+    prompt_id: int
+    prompt: str
+    candidates: tuple[ScoredText, ...]
+    """In the order of their ids; two at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositiveExample:
+    """An answer good enough to be learned from as it is."""
+
+    candidate_id: int
+    prompt: str
+    text: str
+    score: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,15 +69,17 @@ class Pairs:
                 "iteration_id": iteration_id,
                 "prompt_id": decision.prompt_id,
                 "judge_id": judge_id,
-                "chosen_id": decision.pair.chosen_id,
-                "rejected_id": decision.pair.rejected_id,
-                "chosen_score": decision.pair.chosen_score,
-                "rejected_score": decision.pair.rejected_score,
-                "margin": decision.pair.margin,
+                "chosen_id": pair.chosen_id,
+                "rejected_id": pair.rejected_id,
+                "origin": pair.origin,
+                "chosen_score": pair.chosen_score,
+                "rejected_score": pair.rejected_score,
+                "margin": pair.margin,
+                "soft_label": pair.soft_label,
                 "created_at": now(),
             }
             for decision in decisions
-            if decision.pair is not None
+            for pair in decision.pairs
         ]
         with self._database.write() as connection:
             insert_new(connection, PairDecision, outcomes)

@@ -49,12 +49,14 @@ def paired(filled: Filled, prompts: list[int]) -> None:
         PairDecision(
             prompt_id=prompt_id,
             outcome=PairOutcome.PAIRED,
-            pair=PreferencePair(
-                prompt_id=prompt_id,
-                chosen_id=ids[2 * place + 1],
-                rejected_id=ids[2 * place],
-                chosen_score=4.0,
-                rejected_score=1.5,
+            pairs=(
+                PreferencePair(
+                    prompt_id=prompt_id,
+                    chosen_id=ids[2 * place + 1],
+                    rejected_id=ids[2 * place],
+                    chosen_score=4.0,
+                    rejected_score=1.5,
+                ),
             ),
         )
         for place, prompt_id in enumerate(prompts)

@@ -38,8 +38,7 @@ def outcome(*candidates: ScoredCandidate, **fields: object) -> PairOutcome:
 
 
 def drawn(*candidates: ScoredCandidate) -> tuple[int, int]:
-    pair = decide(prompt(*candidates), BEST_WORST).pair
-    assert pair is not None
+    (pair,) = decide(prompt(*candidates), BEST_WORST).pairs
     return pair.chosen_id, pair.rejected_id
 
 
@@ -73,10 +72,11 @@ def test_highest_mean_against_lowest() -> None:
         prompt(candidate(1, 3, 3, 4), candidate(2, 5, 5, 4), candidate(3, 0, 1, 1), candidate(4, 5, 0, 5)),
         BEST_WORST,
     )
-    assert decision.outcome == PairOutcome.PAIRED and decision.pair is not None
-    assert (decision.pair.chosen_id, decision.pair.rejected_id) == (2, 3)
-    assert decision.pair.chosen_score == mean_score([5, 5, 4])
-    assert decision.pair.rejected_score == mean_score([0, 1, 1])
+    (pair,) = decision.pairs
+    assert decision.outcome == PairOutcome.PAIRED
+    assert (pair.chosen_id, pair.rejected_id) == (2, 3)
+    assert pair.chosen_score == mean_score([5, 5, 4])
+    assert pair.rejected_score == mean_score([0, 1, 1])
 
 
 def test_fewer_than_two_scored_candidates() -> None:
@@ -179,14 +179,15 @@ def test_the_order_of_candidates_and_scores_does_not_matter(
 @given(prompts(), SETTINGS)
 def test_a_pair_is_always_sound(given_prompt: ScoredPrompt, chosen_settings: PairSettings) -> None:
     decision = decide(given_prompt, chosen_settings)
-    assert (decision.outcome == PairOutcome.PAIRED) == (decision.pair is not None)
-    if decision.pair is None:
+    assert (decision.outcome == PairOutcome.PAIRED) == (len(decision.pairs) == 1)
+    if not decision.pairs:
         return
+    (pair,) = decision.pairs
     by_id = {each.id: each for each in given_prompt.candidates}
-    chosen, rejected = by_id[decision.pair.chosen_id], by_id[decision.pair.rejected_id]
+    chosen, rejected = by_id[pair.chosen_id], by_id[pair.rejected_id]
     assert chosen.text.strip() != rejected.text.strip()
-    assert decision.pair.chosen_score == mean_score(chosen.scores)
-    assert decision.pair.rejected_score == mean_score(rejected.scores)
-    assert decision.pair.margin > 0
-    assert decision.pair.margin >= chosen_settings.min_margin - 1e-9
+    assert pair.chosen_score == mean_score(chosen.scores)
+    assert pair.rejected_score == mean_score(rejected.scores)
+    assert pair.margin > 0
+    assert pair.margin >= chosen_settings.min_margin - 1e-9
     assert min(len(chosen.scores), len(rejected.scores)) >= chosen_settings.min_scores

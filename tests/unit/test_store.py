@@ -141,7 +141,7 @@ def test_pairs_are_read_back_with_their_texts(filled: Filled) -> None:
     [scored] = filled.store.pairs.undecided(filled.iteration.id, filled.judge, 0, 10)
     assert [candidate.scores for candidate in scored.candidates] == [(5.0, 4.0), (1.0,)]
     pair = PreferencePair(prompt_id=prompt, chosen_id=1, rejected_id=2, chosen_score=4.5, rejected_score=1.0)
-    decision = PairDecision(prompt_id=prompt, outcome=PairOutcome.PAIRED, pair=pair)
+    decision = PairDecision(prompt_id=prompt, outcome=PairOutcome.PAIRED, pairs=(pair,))
     stage = filled.stage(StageName.PAIR)
     for _ in range(2):
         filled.store.pairs.decide(filled.iteration.id, filled.judge, stage.id, [decision], prompt)
@@ -164,7 +164,7 @@ def test_training_pairs_page_over_many(filled: Filled) -> None:
             chosen_score=2,
             rejected_score=1,
         )
-        decision = PairDecision(prompt_id=prompt, outcome=PairOutcome.PAIRED, pair=pair)
+        decision = PairDecision(prompt_id=prompt, outcome=PairOutcome.PAIRED, pairs=(pair,))
         filled.store.pairs.decide(filled.iteration.id, filled.judge, stage.id, [decision], prompt)
     found = [pair.chosen for pair in filled.store.pairs.training_pairs(filled.iteration.id, page=3)]
     assert found == [f"good {number}" for number in range(1, 8)]

@@ -70,7 +70,7 @@ class Whole:
         stage = filled.stage(StageName.PAIR)
         chosen = PreferencePair(prompt_id=1, chosen_id=1, rejected_id=2, chosen_score=5.0, rejected_score=1.0)
         decisions = [
-            PairDecision(prompt_id=1, outcome=PairOutcome.PAIRED, pair=chosen),
+            PairDecision(prompt_id=1, outcome=PairOutcome.PAIRED, pairs=(chosen,)),
             PairDecision(prompt_id=2, outcome=PairOutcome.TIE),
         ]
         self.store.pairs.decide(filled.iteration.id, filled.judge, stage.id, decisions, 2)

@@ -31,16 +31,24 @@ class Prompt(Table):
             sqlite_where=text("source = 'seed'"),
             postgresql_where=text("source = 'seed'"),
         ),
+        Index(
+            "uq_prompt_imported",
+            "run_id",
+            "text_hash",
+            unique=True,
+            sqlite_where=text("source = 'imported'"),
+            postgresql_where=text("source = 'imported'"),
+        ),
         {"comment": "An instruction: a seed, or written by the model, kept or turned away."},
     )
 
     id: Mapped[int] = key()
     run_id: Mapped[int] = refers_to("run.id", "Its run.")
     iteration_id: Mapped[int | None] = refers_to(
-        "iteration.id", "The iteration that wrote it; NULL for seeds."
+        "iteration.id", "The iteration that wrote it; NULL for seeds and imported ones."
     )
-    source: Mapped[str] = mapped_column(comment="seed or self_instruct.")
-    origin: Mapped[str | None] = mapped_column(comment="Seeds: the file it came from.")
+    source: Mapped[str] = mapped_column(comment="seed, self_instruct or imported (with preferences).")
+    origin: Mapped[str | None] = mapped_column(comment="Seeds and imported ones: the file it came from.")
     draw: Mapped[int | None] = mapped_column(comment="Which request of the iteration wrote it.")
     draw_index: Mapped[int | None] = mapped_column(comment="Which of that request's replies it is.")
     text: Mapped[str] = mapped_column(comment="The instruction.")
@@ -80,20 +88,32 @@ class Candidate(Table):
     __table_args__ = (
         UniqueConstraint("prompt_id", "candidate_index"),
         Index("ix_candidate_work", "iteration_id", "id"),
-        {"comment": "One of the N answers to a prompt."},
+        Index(
+            "ix_candidate_anchor",
+            "iteration_id",
+            "id",
+            sqlite_where=text("checkpoint_id IS NOT NULL"),
+            postgresql_where=text("checkpoint_id IS NOT NULL"),
+        ),
+        {"comment": "An answer to a prompt: one of M_t's N, an earlier model's, or an imported one."},
     )
 
     id: Mapped[int] = key()
-    iteration_id: Mapped[int] = refers_to("iteration.id", "The iteration that sampled it.")
+    iteration_id: Mapped[int | None] = refers_to(
+        "iteration.id", "The iteration that sampled it; NULL for an imported one."
+    )
+    checkpoint_id: Mapped[int | None] = refers_to(
+        "checkpoint.id", "The earlier model that wrote it, as an anchor; NULL: M_t did, or it is imported."
+    )
     prompt_id: Mapped[int] = refers_to("prompt.id", "The prompt it answers.")
-    candidate_index: Mapped[int] = mapped_column(comment="0 to N-1.")
+    candidate_index: Mapped[int] = mapped_column(comment="0 to N-1; anchors come after those.")
     session_id: Mapped[int | None] = refers_to("engine_session.id", "The engine session that wrote it.")
     text: Mapped[str] = mapped_column(comment="The answer.")
     status: Mapped[str] = mapped_column(
         comment="ok, truncated (cut off at max_tokens), empty, too_long or failed."
     )
-    finish_reason: Mapped[str] = mapped_column(comment="As the engine said: stop, length, …")
-    token_count: Mapped[int] = mapped_column(comment="Tokens of the answer.")
+    finish_reason: Mapped[str] = mapped_column(comment="As the engine said: stop, length, …; or imported.")
+    token_count: Mapped[int] = mapped_column(comment="Tokens of the answer; 0 if imported.")
     mean_logprob: Mapped[float | None] = mapped_column(comment="Mean log-probability of its tokens, nats.")
     created_at: Mapped[datetime] = mapped_column(comment="UTC.")
 
@@ -108,7 +128,11 @@ class Judge(Table):
     )
 
     id: Mapped[int] = key()
-    type: Mapped[str] = mapped_column(comment="rubric (scores one reply) or pairwise (compares two).")
+    type: Mapped[str] = mapped_column(
+        comment=(
+            "rubric (scores one reply), pairwise (compares two), reward_model or meta (compares judgements)."
+        )
+    )
     checkpoint_id: Mapped[int | None] = refers_to(
         "checkpoint.id", "The model that judges; NULL for a judge that is not of this run (see parameters)."
     )
@@ -144,6 +168,9 @@ class Judgement(Table):
     lost_mass: Mapped[float | None] = mapped_column(
         comment="Probability of everything but the six scores, where the score is an expectation."
     )
+    reward: Mapped[float | None] = mapped_column(
+        comment="A reward model's raw reward, of which the score is 5·sigmoid; NULL for other judges."
+    )
     token_count: Mapped[int] = mapped_column(comment="Tokens of the reply.")
     finish_reason: Mapped[str] = mapped_column(comment="As the engine said: stop, length, …")
     created_at: Mapped[datetime] = mapped_column(comment="UTC.")
@@ -154,7 +181,7 @@ class PreferencePair(Table):
 
     __tablename__ = "preference_pair"
     __table_args__ = (
-        UniqueConstraint("iteration_id", "prompt_id"),
+        UniqueConstraint("iteration_id", "prompt_id", "chosen_id", "rejected_id"),
         CheckConstraint("chosen_id <> rejected_id", name="two_candidates"),
         CheckConstraint("chosen_score > rejected_score", name="no_tie"),
         Index("ix_preference_pair_margin", "iteration_id", "margin", "prompt_id", "excluded"),
@@ -165,12 +192,17 @@ class PreferencePair(Table):
     id: Mapped[int] = key()
     iteration_id: Mapped[int] = refers_to("iteration.id", "The iteration that trains on it.")
     prompt_id: Mapped[int] = refers_to("prompt.id", "The prompt both answer.")
-    judge_id: Mapped[int] = refers_to("judge.id", "Whose scores made it.")
+    judge_id: Mapped[int | None] = refers_to("judge.id", "Whose scores made it; NULL for an imported one.")
     chosen_id: Mapped[int] = refers_to("candidate.id", "The better candidate.")
     rejected_id: Mapped[int] = refers_to("candidate.id", "The worse candidate.")
-    chosen_score: Mapped[float] = mapped_column(comment="Mean score of the chosen one.")
-    rejected_score: Mapped[float] = mapped_column(comment="Mean score of the rejected one.")
-    margin: Mapped[float] = mapped_column(comment="chosen_score - rejected_score.")
+    origin: Mapped[str] = mapped_column(
+        server_default="ai", comment="ai (a judge's scores), or the imported file it came from."
+    )
+    chosen_score: Mapped[float | None] = mapped_column(comment="Mean score of the chosen one, if it has any.")
+    rejected_score: Mapped[float | None] = mapped_column(
+        comment="Mean score of the rejected one, if it has any."
+    )
+    margin: Mapped[float | None] = mapped_column(comment="chosen_score - rejected_score, if both are there.")
     soft_label: Mapped[float | None] = mapped_column(
         comment="Probability that chosen is better; NULL for a hard label."
     )
@@ -198,7 +230,7 @@ class PairDecision(Table):
         Id, ForeignKey("prompt.id"), primary_key=True, comment="The prompt."
     )
     outcome: Mapped[str] = mapped_column(
-        comment="paired, unscored, tie, twins, below_margin or pair_too_long."
+        comment="paired, unscored, tie, twins, below_margin, unanchored, surplus or pair_too_long."
     )
     best_score: Mapped[float | None] = mapped_column(
         comment="Mean score of the best of the candidates that took part; NULL when unscored."

@@ -44,14 +44,18 @@ class Checkpoint(Table):
     __tablename__ = "checkpoint"
     __table_args__ = (
         UniqueConstraint("run_id", "name"),
-        {"comment": "A model on disk: M_version of a run."},
+        {"comment": "A model on disk: M_version of a run, or a reward model R_version."},
     )
 
     id: Mapped[int] = key()
     run_id: Mapped[int] = refers_to("run.id", "The run that made it.")
-    version: Mapped[int] = mapped_column(comment="t of M_t.")
-    name: Mapped[str] = mapped_column(comment="M_t as text; M_0_ift is the SFT baseline of the bootstrap.")
-    kind: Mapped[str] = mapped_column(comment="base, sft or dpo: what made it.")
+    version: Mapped[int] = mapped_column(comment="t of M_t or R_t.")
+    name: Mapped[str] = mapped_column(
+        comment="M_t as text; M_0_ift is the SFT baseline of the bootstrap, R_t a reward model."
+    )
+    kind: Mapped[str] = mapped_column(
+        comment="What made it: base, sft, dpo or another objective's name, copy, reward."
+    )
     path: Mapped[str] = mapped_column(
         comment="Directory, relative to that of the run from which all forks come."
     )

@@ -102,7 +102,8 @@ LINEAGE = View(
     name="lineage",
     comment=(
         "A judgement behind a preference pair: of each candidate of the pair's prompt, by the judge whose "
-        "scores made the pair. A candidate without any has one row, with NULL for what there is not."
+        "scores made the pair. A candidate without any has one row, with NULL for what there is not. Several "
+        "pairs of one prompt have rows of their own."
     ),
     columns={
         "run": RUN,
@@ -119,9 +120,9 @@ LINEAGE = View(
         "sample": "Which of the candidate's judgements it is, from 0.",
         "score": "Its score, 0 to 5; NULL when it could not be read.",
         "judgement": "The judge's reply, whole.",
-        "judge_id": "The judge.",
-        "written_by": "Name of the checkpoint that wrote the candidate.",
-        "judged_by": "Name of the checkpoint that judged; NULL for a judge that is not of this run.",
+        "judge_id": "The judge; NULL for an imported pair.",
+        "written_by": "Name of the checkpoint that wrote the candidate; NULL for an imported one.",
+        "judged_by": "Name of the checkpoint that judged; NULL for a judge that is not of this run, or none.",
         "trained": "Name of the checkpoint that was trained on the pair; NULL before, or when left out.",
     },
 )
@@ -151,8 +152,8 @@ THROUGHPUT = View(
         "finished_at": "UTC; NULL while it is under way.",
         "seconds": "From the first start to the end; NULL while it is under way.",
         "items": (
-            "What it made: accepted prompts, candidates, judgements, decisions, examples, answers, "
-            "comparisons or optimiser steps; NULL where there are none."
+            "What it made: accepted prompts, candidates, judgements, agreements, decisions, examples, "
+            "answers, comparisons or optimiser steps; NULL where there are none."
         ),
         "tokens": "Tokens that were written for them; NULL where they are not counted.",
         "items_per_second": "items / seconds.",
@@ -179,6 +180,20 @@ BOOTSTRAP_EXAMPLES = View(
         "examples": "How many.",
     },
 )
+POSITION_BIAS = View(
+    name="position_bias",
+    comment="A judge that has compared candidates: how much their order on the page decides.",
+    columns={
+        **ITERATION,
+        "judge_id": "The judge.",
+        "comparisons": "Comparisons of two candidates in one order that could be read.",
+        "first_share": "Mean probability that the one shown first is better; 0.5 is no bias.",
+        "flipped_share": (
+            "Share of the couples read in both orders in which the same place wins both times; NULL where "
+            "there are none."
+        ),
+    },
+)
 
 VIEWS = (
     ITERATION_SUMMARY,
@@ -191,4 +206,5 @@ VIEWS = (
     THROUGHPUT,
     HELD_OUT_SCORES,
     BOOTSTRAP_EXAMPLES,
+    POSITION_BIAS,
 )
