@@ -64,6 +64,11 @@ def load_template(name: str, run_dir: Path) -> PromptTemplate:
     return _parse(name, text, path)
 
 
+def parse_template(name: str, text: str) -> PromptTemplate:
+    """A template from its text. Raises BadInput as `load_template` does."""
+    return _parse(name, text, Path(name))
+
+
 def shipped_templates() -> list[str]:
     """Names of the templates that ship, sorted."""
     return sorted(path.name for path in shipped_dir("prompts").glob(f"*{SUFFIX}"))

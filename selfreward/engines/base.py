@@ -103,6 +103,11 @@ class Engine(Protocol):
 class ServedEngine(Engine, Protocol):
     """An engine whose server is ours: it can be ended and started anew."""
 
+    url: str
+    """Where it serves, for another process that asks it too: the base address, without /v1."""
+    model: str
+    """The name that it gives the checkpoint."""
+
     def declare_dead(self, cause: str) -> None:
         """From now on every request raises EngineDied with this cause, those in flight included."""
         ...

@@ -38,8 +38,9 @@ class EngineClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.seed, self.description = seed, description
+        self.url, self.model = url, model
         self.died = asyncio.Event()
-        self._model, self._timeout_s, self._post_mortem = model, request_timeout_s, post_mortem
+        self._timeout_s, self._post_mortem = request_timeout_s, post_mortem
         self._cause = ""
         self._http = Transport(
             url,
@@ -105,7 +106,7 @@ class EngineClient:
             models = await self._http.get("/v1/models", 10) if health.is_success else health
         except httpx.HTTPError:
             return False
-        return models.is_success and self._model in models.text
+        return models.is_success and self.model in models.text
 
     async def watch(self, exit_status: Awaitable[int]) -> None:
         """Declare the server dead when its process ends."""
@@ -124,7 +125,7 @@ class EngineClient:
     def _sampling(self, sampling: SamplingSettings, n: int, stop: Sequence[str]) -> dict[str, Any]:
         """Never a per-request `seed`: it crashes vLLM's CPU engine."""
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": self.model,
             "n": n,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,

@@ -23,7 +23,7 @@ NOTE_EVERY_S = 5.0
 
 
 @asynccontextmanager
-async def engine_session(place: Workplace) -> AsyncIterator[tuple[Engine, int]]:
+async def engine_session(place: Workplace) -> AsyncIterator[tuple[ServedEngine, int]]:
     """(engine, session id). The server is gone, and its memory free, when the block is left.
 
     Every session samples from a fresh seed, which is recorded: a server that starts anew with the same
@@ -48,7 +48,7 @@ async def engine_session(place: Workplace) -> AsyncIterator[tuple[Engine, int]]:
 
 
 @asynccontextmanager
-async def served(place: Workplace, model: Path, seed: int) -> AsyncIterator[Engine]:
+async def served(place: Workplace, model: Path, seed: int) -> AsyncIterator[ServedEngine]:
     """A server of `model` with as much at once as it is trusted with now. One that hangs counts as dead.
 
     Raises Drained when asked to stop while it starts.

@@ -111,6 +111,11 @@ class Prompts:
             rows = connection.execute(query.order_by(Prompt.id))
             return [PromptRow(id=row.id, text=row.text) for row in rows]
 
+    def accepted(self, iteration_id: int) -> list[PromptRow]:
+        """The accepted prompts of an iteration, oldest first."""
+        mine = (Prompt.iteration_id == iteration_id) & (Prompt.status == PromptStatus.ACCEPTED)
+        return self._rows(select(Prompt.id, Prompt.text).where(mine).order_by(Prompt.id))
+
     def tally(self, iteration_id: int) -> tuple[int, int, int]:
         """(accepted, written, last draw) of an iteration's self-instruction."""
         query = select(

@@ -15,6 +15,8 @@ ErrorKind = Literal[
     "bad_model",
     "no_space",
     "missing_package",
+    "engine",
+    "no_reward",
     "crash",
 ]
 SPACE_MARGIN = 1.05
