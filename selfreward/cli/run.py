@@ -21,6 +21,7 @@ from selfreward.cli.options import (
     settings_of,
 )
 from selfreward.errors import BadInput, NotRunning
+from selfreward.resources import preset_comment, preset_lines
 
 if TYPE_CHECKING:
     from selfreward.reporting import LogOptions
@@ -35,13 +36,23 @@ AcceptChanges = Annotated[
 commands = typer.Typer()
 
 
-@commands.command(rich_help_panel=RUN)
+def _presets() -> str:
+    """The presets for --help, a line each."""
+    return "**Presets:**\n\n" + "\n".join(f"- `{name}`: {line}" for name, line in preset_lines().items())
+
+
+@commands.command(rich_help_panel=RUN, epilog=_presets())
 def init(
     directory: Annotated[Path, typer.Argument(help="Where the run will live.")] = Path(),
-    preset: Annotated[str, typer.Option(help="Settings to start from: demo, paper or default.")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="Settings to start from: one of those below, or `default`.")
+    ] = "default",
     model: Annotated[
         str | None,
-        typer.Option(help="M_1: a directory, org/name, pkg:package/file.gguf, or `demo`."),
+        typer.Option(
+            help="M_0 or M_1: a directory, org/name, pkg:package/file.gguf. `demo`: the small one, and with "
+            "a method's preset the demo's numbers too."
+        ),
     ] = None,
     database: Annotated[
         str | None,
@@ -57,12 +68,14 @@ def init(
 
         selfreward init runs/llama --preset paper --model meta-llama/Llama-3.2-1B-Instruct
 
+        selfreward init runs/rrhf --preset rrhf --model demo
+
         selfreward init shared --preset demo --database postgresql+psycopg://me@db.example/selfreward
     """
     from selfreward.config import SETTINGS_FILE, load_preset, render_settings
     from selfreward.store.database import resolve_url
 
-    values = {} if preset == "default" else load_preset(preset)
+    values = {} if preset == "default" else load_preset(preset, on_demo=model == "demo")
     if model is not None:
         values["model"] = load_preset("demo")["model"] if model == "demo" else model
     if not values.get("model"):
@@ -79,10 +92,14 @@ def init(
     directory.mkdir(parents=True, exist_ok=True)
     header = (
         f"Settings of one run, from the preset '{preset}'. Start it with: selfreward start\n"
-        "Any of them can be overridden: --set train.beta=0.2, or SELFREWARD_TRAIN__BETA=0.2"
+        "Any of them can be overridden: --set train.beta=0.2, or SELFREWARD_TRAIN__BETA=0.2\n"
+        f"\n{preset_comment(preset)}"
     )
     path.write_text(render_settings(values, header), encoding="utf-8")
     print(f"wrote {path}")
+    if values.get("pair", {}).get("imported_share"):
+        print(f"next: selfreward import preferences builtin:ranked{dir_option(directory)}")
+        print("      (or a file of yours instead of what ships: see selfreward import preferences --help)")
     print(f"next: selfreward start{dir_option(directory)}")
 
 

@@ -1,15 +1,14 @@
 """Settings: one TOML file per run, parsed into frozen models that know every key they accept.
 
 `settings` is the whole tree; `generation`, `training` and `watching` hold its tables, in the order in
-which the loop uses them; `files` reads and writes them, `changes` compares them.
+which the loop uses them; `files` reads and writes them, `presets` are
+ready ones, `consistency` says which of them contradict each other, `changes` compares them.
 """
 
 from selfreward.config.changes import Change, changes, that_matter
 from selfreward.config.files import (
-    load_preset,
     load_settings,
     parse_settings,
-    preset_names,
     render_settings,
 )
 from selfreward.config.generation import (
@@ -24,6 +23,7 @@ from selfreward.config.generation import (
     SeedSettings,
     SelfInstructSettings,
 )
+from selfreward.config.presets import load_preset, method_names, preset_names
 from selfreward.config.section import Scalar, Section
 from selfreward.config.settings import DatabaseSettings, Settings, setting_names
 from selfreward.config.training import (
@@ -78,6 +78,7 @@ __all__ = [
     "changes",
     "load_preset",
     "load_settings",
+    "method_names",
     "parse_settings",
     "preset_names",
     "render_settings",

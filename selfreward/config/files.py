@@ -11,11 +11,11 @@ from typing import Any
 import tomlkit
 from pydantic import SecretStr, ValidationError
 
+from selfreward.config.consistency import Conflict, conflicts
 from selfreward.config.section import Section
 from selfreward.config.settings import Settings, setting_names
 from selfreward.errors import BadInput
 from selfreward.places import SETTINGS_FILE
-from selfreward.resources import presets_dir
 
 ENV_PREFIX = "SELFREWARD_"
 ENV_NOT_SETTINGS = frozenset(
@@ -60,22 +60,13 @@ def parse_settings(
         _assign(data, path, value, source)
         origin[path] = source
     try:
-        return Settings.model_validate(data)
+        settings = Settings.model_validate(data)
     except ValidationError as error:
         raise BadInput("\n".join(_explain(item, text, name, origin) for item in error.errors())) from None
-
-
-def preset_names() -> list[str]:
-    """The presets that ship, sorted."""
-    return sorted(path.stem for path in presets_dir().glob("*.toml"))
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """What a preset departs in from the defaults, as nested tables."""
-    path = presets_dir() / f"{name}.toml"
-    if name not in preset_names():
-        raise BadInput(f"there is no preset {name!r}", f"Presets: {', '.join(preset_names())}.")
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    if found := conflicts(settings):
+        told = (f"{_place_of(conflict, text, name, origin)}: {conflict.message}" for conflict in found)
+        raise BadInput("\n".join(told), "\n".join(dict.fromkeys(conflict.remedy for conflict in found)))
+    return settings
 
 
 def render_settings(values: Mapping[str, Any], header: str) -> str:
@@ -177,6 +168,13 @@ def _explain(item: Mapping[str, Any], text: str, name: str, origin: Mapping[tupl
     if item["type"] == "extra_forbidden":
         return f"{place}: there is no setting {dotted!r}{_nearest(path)}"
     return f"{place}: {dotted or 'settings'}: {item['msg']} (got {item['input']!r:.80})"
+
+
+def _place_of(conflict: Conflict, text: str, name: str, origin: Mapping[tuple[str, ...], str]) -> str:
+    """Where the first of its settings stands that stands anywhere."""
+    paths = [tuple(key.split(".")) for key in conflict.keys]
+    places = (origin.get(path) or _place(text, name, path) for path in paths)
+    return next((place for place in places if place != name), name)
 
 
 def _nearest(path: tuple[str, ...]) -> str:

@@ -148,7 +148,7 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(BadInput) as caught:
         load_preset("papper")
-    assert "demo, paper" in caught.value.hint
+    assert "did you mean 'paper'?" in caught.value.message and "demo" in caught.value.hint
 
 
 def test_every_setting_is_explained() -> None:
