@@ -68,6 +68,12 @@ def states_of(parent: Path, fence: int, *made_from: str) -> States:
     return States(directory=parent / f"{PREFIX}{digest[:12]}", fence=fence)
 
 
+def latest_step(parent: Path) -> int:
+    """The step of the latest state below `parent`, intact or not; 0 where there is none."""
+    steps = (path.name.removeprefix(STATE) for path in parent.glob(f"{PREFIX}*/{STATE}*"))
+    return max((int(step) for step in steps if step.isdigit()), default=0)
+
+
 def forget(parent: Path) -> None:
     """Remove every state below `parent`: its checkpoint is published."""
     for path in parent.glob(f"{PREFIX}*"):
