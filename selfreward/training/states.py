@@ -80,8 +80,8 @@ def forget(parent: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def collect(jobs: Path, current: str) -> None:
-    """Remove the states of every checkpoint but the one that is being trained."""
+def collect(jobs: Path, *current: str) -> None:
+    """Remove the states of every checkpoint but those that are being trained."""
     for parent in jobs.glob("*"):
-        if parent.name != current:
+        if parent.name not in current:
             forget(parent)
