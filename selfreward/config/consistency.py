@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from selfreward.config import reinforcement
 from selfreward.config.settings import Settings
 
 LOSSES = (
@@ -207,12 +208,18 @@ def _dpo(settings: Settings) -> Iterator[Conflict]:
             )
 
 
+def _rl(settings: Settings) -> Iterator[Conflict]:
+    for keys, message, remedy in reinforcement.problems(settings):
+        yield Conflict(keys=keys, message=message, remedy=remedy)
+
+
 OBJECTIVES: dict[str, Check] = {
     "dpo": _dpo,
     "cdpo": _cdpo,
     "cream": _cream,
     "rrhf": _rrhf,
     "sft_positive": _scores_only,
+    "rl": _rl,
 }
 CHECKS: tuple[Check, ...] = (_endpoints, _prompt_writer, _judge, _probabilities, _meta, _objective)
 

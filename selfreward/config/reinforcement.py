@@ -80,7 +80,7 @@ def _judge(settings: Settings) -> Iterator[Problem]:
     if judge.endpoint.url:
         yield (
             ("judge.endpoint.url", "train.rl.reward"),
-            'train.rl.reward = "judge" takes the probabilities of the scores, which an endpoint does not give',
+            'train.rl.reward = "judge" takes probabilities of tokens, which an endpoint does not give',
             'Leave judge.endpoint out, or set train.rl.reward = "reward_model", which is trained on what the '
             "endpoint prefers.",
         )
@@ -93,8 +93,8 @@ def _memory(settings: Settings) -> Iterator[Problem]:
         works = math.floor(100 * MOST_MEMORY / served) / 100
         yield (
             ("train.rl.engine_memory",),
-            f"train.rl.engine_memory = {rl.engine_memory:g} {'twice, ' if served == 2 else ''}leaves the trainer "
-            "too little of the GPU",
+            f"train.rl.engine_memory = {rl.engine_memory:g} {'twice, ' if served == 2 else ''}leaves too little "
+            "of the GPU for the trainer",
             f"Set train.rl.engine_memory = {works / 2:g}, and {works:g} at most.",
         )
 
