@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from selfreward.crash import crash_point
 from selfreward.store.counting import (
@@ -39,7 +39,7 @@ class Candidates:
         cursor: int,
     ) -> None:
         """Store and tally answers and move the stage's cursor, in one transaction. Repeats are ignored."""
-        rows = [_candidate_row(iteration_id, session_id, candidate) for candidate in candidates]
+        rows = [candidate_row(iteration_id, session_id, candidate) for candidate in candidates]
         with self._database.write() as connection:
             new = insert_returning(connection, Candidate, rows, *COUNTED)
             count_candidates(connection, iteration_id, new)
@@ -55,10 +55,8 @@ class Candidates:
         cursor: int,
     ) -> None:
         """Store and tally judgements and move the stage's cursor, in one transaction. Repeats are ignored."""
-        rows = [_judgement_row(judge_id, session_id, judgement) for judgement in judgements]
         with self._database.write() as connection:
-            new = insert_returning(connection, Judgement, rows, *COUNTED_JUDGEMENT)
-            count_judgements(connection, judge_id, new)
+            add_judgements(connection, judge_id, session_id, judgements)
             connection.execute(move_cursor(stage_id, cursor))
             crash_point("judge:storing")
 
@@ -143,6 +141,15 @@ class Candidates:
             return connection.execute(select(ItemFailure.attempts).where(mine)).scalar_one()
 
 
+def add_judgements(
+    connection: Connection, judge_id: int, session_id: int | None, judgements: Sequence[NewJudgement]
+) -> None:
+    """Store and tally judgements. Repeats are ignored."""
+    rows = [_judgement_row(judge_id, session_id, judgement) for judgement in judgements]
+    new = insert_returning(connection, Judgement, rows, *COUNTED_JUDGEMENT)
+    count_judgements(connection, judge_id, new)
+
+
 def move_cursor(stage_id: int, cursor: int) -> Any:
     """The cursor only moves on: it is a promise that nothing below it is missing."""
     return update(Stage).where(Stage.id == stage_id, Stage.cursor < cursor).values(cursor=cursor)
@@ -181,7 +188,8 @@ def expectation(probabilities: Sequence[float] | None) -> dict[str, Any]:
     return {"probabilities": list(probabilities), "lost_mass": max(0.0, 1.0 - sum(probabilities))}
 
 
-def _candidate_row(iteration_id: int, session_id: int | None, candidate: NewCandidate) -> dict[str, Any]:
+def candidate_row(iteration_id: int, session_id: int | None, candidate: NewCandidate) -> dict[str, Any]:
+    """The columns of an answer."""
     return {
         "iteration_id": iteration_id,
         "prompt_id": candidate.prompt_id,

@@ -42,10 +42,13 @@ def count_candidates(connection: Connection, iteration_id: int, new: Iterable[An
 
 
 def count_judgements(connection: Connection, judge_id: int, new: Sequence[AnyRow]) -> None:
-    """Add judgements that were just stored to the tally; `new` are their COUNTED_JUDGEMENT columns."""
+    """Add judgements that were just stored to the tally; `new` are their COUNTED_JUDGEMENT columns.
+
+    Those of anchors are not counted: figures of an iteration are about what M_t wrote.
+    """
     of = _iterations(connection, {row.candidate_id for row in new})
     sums: dict[tuple[int, str, int], dict[str, Any]] = {}
-    for row in new:
+    for row in (each for each in new if each.candidate_id in of):
         key = (of[row.candidate_id], row.status, tenth(row.score))
         mine = sums.setdefault(key, {"judgements": 0, "score_sum": 0.0, "score_squares": 0.0, "tokens": 0})
         mine["judgements"] += 1
@@ -76,8 +79,9 @@ def judgement_figures(iteration_id: int, judge_id: Any) -> AnySelect:
 
 
 def _iterations(connection: Connection, candidates: Iterable[int]) -> dict[int, int]:
-    """The iteration of each of these candidates."""
-    query = select(Candidate.id, Candidate.iteration_id).where(Candidate.id.in_(sorted(candidates)))
+    """The iteration of each of these candidates that M_t wrote."""
+    mine = Candidate.id.in_(sorted(candidates)) & Candidate.checkpoint_id.is_(None)
+    query = select(Candidate.id, Candidate.iteration_id).where(mine)
     return {key: iteration_id for key, iteration_id in connection.execute(query)}
 
 

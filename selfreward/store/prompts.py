@@ -155,7 +155,7 @@ class Prompts:
             found = connection.execute(short_of_candidates(iteration_id, wanted, after, limit)).all()
             have: dict[int, set[int]] = defaultdict(set)
             query = select(Candidate.prompt_id, Candidate.candidate_index).where(
-                Candidate.prompt_id.in_([row.id for row in found])
+                Candidate.prompt_id.in_([row.id for row in found]), Candidate.checkpoint_id.is_(None)
             )
             for prompt_id, index in connection.execute(query):
                 have[prompt_id].add(index)
@@ -175,9 +175,8 @@ class Prompts:
 
 def short_of_candidates(iteration_id: int, wanted: int, after: int, limit: int) -> AnySelect:
     """The work query of the sample stage: pages by key over ix_prompt_work."""
-    have = (
-        select(func.count()).select_from(Candidate).where(Candidate.prompt_id == Prompt.id).scalar_subquery()
-    )
+    own = (Candidate.prompt_id == Prompt.id) & Candidate.checkpoint_id.is_(None)  # an anchor is none of them
+    have = select(func.count()).select_from(Candidate).where(own).scalar_subquery()
     return (
         select(Prompt.id, Prompt.text)
         .where(

@@ -10,6 +10,8 @@ from selfreward.store.counting import LEAST, total
 from selfreward.store.rows import AnySelect
 from selfreward.store.schema import Candidate, CandidateTally, Judgement, JudgementTally
 
+COUNTED = Candidate.iteration_id.is_not(None) & Candidate.checkpoint_id.is_(None)
+"""What M_t wrote itself: not an imported answer, and not an earlier model's."""
 Tallies = Mapping[tuple[Any, ...], tuple[float, ...]]
 """Key → figures, the count of rows first."""
 NOTHING = (0.0, 0.0, 0.0, 0.0)
@@ -35,7 +37,7 @@ def wrong_tallies(connection: Connection) -> tuple[int, list[str]]:
 def recounted_candidates() -> AnySelect:
     """What the rows of candidate_tally should be."""
     key = (Candidate.iteration_id, Candidate.status)
-    return select(*key, func.count(), total(Candidate.token_count)).group_by(*key)
+    return select(*key, func.count(), total(Candidate.token_count)).where(COUNTED).group_by(*key)
 
 
 def recounted_judgements(connection: Connection) -> AnySelect:
@@ -50,7 +52,7 @@ def recounted_judgements(connection: Connection) -> AnySelect:
         func.coalesce(whole, 0).label("tenth"),
     )
     figures = (func.count(), func.sum(score), func.sum(score * score), total(Judgement.token_count))
-    joined = select(*keys, *figures).join(Candidate, Candidate.id == Judgement.candidate_id)
+    joined = select(*keys, *figures).join(Candidate, Candidate.id == Judgement.candidate_id).where(COUNTED)
     return joined.group_by(Candidate.iteration_id, Judgement.judge_id, Judgement.status, "tenth")
 
 

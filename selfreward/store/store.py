@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+from selfreward.store.anchors import Anchors
 from selfreward.store.answers import Answers
 from selfreward.store.candidates import Candidates
+from selfreward.store.comparisons import Comparisons
+from selfreward.store.consistency import Consistencies
 from selfreward.store.database import Database
 from selfreward.store.evaluations import Evaluations
 from selfreward.store.examples import Examples
 from selfreward.store.forks import Forks
 from selfreward.store.gates import Gates
+from selfreward.store.imported import Imported
 from selfreward.store.journal import Journal
 from selfreward.store.lease import Leases
+from selfreward.store.meta import Meta
 from selfreward.store.migrate import current_revision, require_head, upgrade
 from selfreward.store.pairs import Pairs
 from selfreward.store.pool import Pool
@@ -30,7 +35,12 @@ class Store:
         self.prompts = Prompts(self.database)
         self.pool = Pool(self.database)
         self.candidates = Candidates(self.database)
+        self.comparisons = Comparisons(self.database)
+        self.anchors = Anchors(self.database)
         self.pairs = Pairs(self.database)
+        self.consistency = Consistencies(self.database)
+        self.meta = Meta(self.database)
+        self.imported = Imported(self.database)
         self.replies = Replies(self.database)
         self.examples = Examples(self.database)
         self.answers = Answers(self.database)

@@ -119,7 +119,8 @@ def _lacking(connection: Connection, facts: Facts, stage: StageName, said: str, 
 
 def _unanswered(facts: Facts, last: int | None) -> AnySelect | None:
     wanted = facts.each("sample", "candidates")
-    have = select(func.count()).where(Candidate.prompt_id == Prompt.id).scalar_subquery()
+    own = (Candidate.prompt_id == Prompt.id) & Candidate.checkpoint_id.is_(None)
+    have = select(func.count()).where(own).scalar_subquery()
     return _of_prompts(facts, last).where(have < min(wanted)) if wanted else None
 
 
@@ -129,7 +130,7 @@ def _unjudged(facts: Facts, last: int | None) -> AnySelect | None:
         return None
     mine = (Judgement.candidate_id == Candidate.id) & (Judgement.judge_id == facts.judge_id)
     have = select(func.count()).where(mine).scalar_subquery()
-    of_data = Candidate.iteration_id == facts.data_iteration_id
+    of_data = (Candidate.iteration_id == facts.data_iteration_id) & Candidate.checkpoint_id.is_(None)
     query = select(func.count(), func.min(Candidate.id)).where(of_data, Candidate.status.in_(JUDGEABLE))
     return _up_to(query, Candidate.id, last).where(have < min(wanted))
 
