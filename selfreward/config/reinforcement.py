@@ -61,16 +61,14 @@ def _lengths(settings: Settings) -> Iterator[Problem]:
 
 
 def _judge(settings: Settings) -> Iterator[Problem]:
-    """The reward is a number for one answer, from the probabilities of its scores."""
+    """The reward is a number for one answer, from the probabilities of its scores.
+
+    It is asked for with judge.template and judge.scale. A loop whose candidates are compared in pairs has
+    them as well, so judge.type = "pairwise" is no contradiction.
+    """
     judge, reward = settings.judge, settings.train.rl.reward
     if reward != "judge":
         return
-    if judge.type == "pairwise":
-        yield (
-            ("judge.type", "train.rl.reward"),
-            'train.rl.reward = "judge" needs a score of one answer, and judge.type = "pairwise" compares two',
-            'Set judge.type = "rubric", or train.rl.reward = "reward_model", which is trained on its pairs.',
-        )
     if judge.type == "reward_model":
         yield (
             ("judge.type", "train.rl.reward"),
@@ -93,8 +91,8 @@ def _memory(settings: Settings) -> Iterator[Problem]:
         works = math.floor(100 * MOST_MEMORY / served) / 100
         yield (
             ("train.rl.engine_memory",),
-            f"train.rl.engine_memory = {rl.engine_memory:g} {'twice, ' if served == 2 else ''}leaves too little "
-            "of the GPU for the trainer",
+            f"train.rl.engine_memory = {rl.engine_memory:g}{', twice,' if served == 2 else ''} leaves too "
+            "little of the GPU for the trainer",
             f"Set train.rl.engine_memory = {works / 2:g}, and {works:g} at most.",
         )
 
