@@ -416,6 +416,8 @@ class NewJudgement:
     finish_reason: str
     probabilities: tuple[float, ...] | None = None
     """P(0) … P(5) at the place of the score, when the score is an expectation."""
+    reward: float | None = None
+    """What a reward model gave; the score is 5·σ(reward)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -508,6 +510,45 @@ class NewComparison:
     verdict: Verdict | None
     probability_first: float | None
     raw_text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewCandidateComparison:
+    """What a judge made of two candidates of one prompt in one order, ready to be stored."""
+
+    first_id: int
+    second_id: int
+    status: JudgementStatus
+    probability_first: float | None = None
+    """P(first is better) against P(second is better), 0–1; None unless the status is read."""
+    lost_mass: float | None = None
+    """Probability of everything but the two verdicts; None where the verdict was written."""
+    raw_text: str = ""
+    token_count: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a judge made of two candidates in one order."""
+
+    status: JudgementStatus
+    probability_first: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """A prompt whose candidates are to be compared with each other."""
+
+    id: int
+    """That of its last candidate: prompts are taken in the order in which their candidates were complete."""
+    prompt_id: int
+    prompt_text: str
+    texts: Mapping[int, str]
+    """Of the candidates that can be compared, by id, in the order of their indices."""
+    anchors: frozenset[int] = frozenset()
+    """Those that an earlier model wrote."""
+    orders: Mapping[tuple[int, int], Shown]
+    """What was compared before, by (shown first, shown second)."""
 
 
 @dataclass(frozen=True, kw_only=True)

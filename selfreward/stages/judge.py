@@ -216,7 +216,7 @@ def template_name(settings: JudgeSettings) -> str:
 
 
 def judge_parameters(settings: JudgeSettings) -> dict[str, Any]:
-    """What, with the template, tells two ways of judging apart. A digest is made of it: keys stay as they are.
+    """What, with the template, tells two ways of judging apart. A digest is made of it: keys stay.
 
     Two orders are two samples of one comparison; what is not drawn does not depend on how it is drawn.
     """
