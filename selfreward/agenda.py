@@ -16,6 +16,7 @@ from selfreward.reporting import Reporter
 from selfreward.seeds import read_seeds
 from selfreward.stages import evaluate
 from selfreward.stages.load import Load
+from selfreward.stages.mixing import require_imported
 from selfreward.stages.model import prepare_model
 from selfreward.stages.restore import intact
 from selfreward.stages.workplace import Workplace, checkpoint_path
@@ -65,6 +66,7 @@ class Agenda:
         Raises BadInput when the settings are not those that the run was made with so far.
         """
         if self._only is None:
+            require_imported(self._store, self._run, self._settings)
             check_settings(self._store, self._run, self._settings, self._directory, self._accept_changes)
             warn_of_versions(self._store, self._run, self._reporter)
         if self._store.runs.node(self._run.id).seeds_run_id is None:

@@ -11,7 +11,20 @@ from rich.console import Console
 from rich.text import Text
 
 from selfreward import __version__
-from selfreward.cli import export, fork, inspect, keep, look, measure, operate, run, schema, seeds, serve
+from selfreward.cli import (
+    export,
+    fork,
+    importing,
+    inspect,
+    keep,
+    look,
+    measure,
+    operate,
+    run,
+    schema,
+    seeds,
+    serve,
+)
 from selfreward.cli.options import DATA
 from selfreward.errors import ExitCode, SelfRewardError
 from selfreward.text import printable
@@ -37,6 +50,7 @@ app.add_typer(run.commands)
 app.add_typer(fork.commands)
 app.add_typer(measure.commands)
 app.add_typer(export.commands)
+app.add_typer(importing.commands)
 app.add_typer(seeds.commands, name="seeds", rich_help_panel=DATA)
 app.add_typer(inspect.commands)
 app.add_typer(schema.commands, name="db", rich_help_panel=DATA)

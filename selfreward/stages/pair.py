@@ -2,7 +2,9 @@
 
 from selfreward.crash import crash_point
 from selfreward.pairing import draw_pairs
+from selfreward.stages.anchor import anchor_of, pair_settings, wanted
 from selfreward.stages.judge import judge_of
+from selfreward.stages.mixing import mix
 from selfreward.stages.workplace import Drained, Workplace
 from selfreward.types import PairOutcome, StageName, Status
 
@@ -18,22 +20,25 @@ def run(place: Workplace) -> None:
     total = store.journal.count(place.iteration, StageName.SELF_INSTRUCT)
     cursor, done = stage.cursor, sum(store.pairs.outcomes(place.iteration.id).values())
     place.reporter.begin(StageName.PAIR, done, total)
-    while prompts := store.pairs.undecided(place.data_iteration, judge, cursor, PAGE):
+    rule, anchor = pair_settings(place), anchor_of(place) if wanted(place) else None
+    by = None if anchor is None else anchor.id
+    while prompts := store.pairs.undecided(place.data_iteration, judge, cursor, PAGE, by):
         if place.stop.is_set():
             raise Drained
         cursor, done = prompts[-1].id, done + len(prompts)
-        decisions = draw_pairs(prompts, place.settings.pair)
+        decisions = draw_pairs(prompts, rule)
         store.pairs.decide(place.iteration.id, judge, stage.id, decisions, cursor)
         crash_point("pair:stored")
         place.reporter.progress(StageName.PAIR, done)
-    detail = describe(store.pairs.outcomes(place.iteration.id))
+    mixed = mix(place)
+    outcomes, pairs = store.pairs.outcomes(place.iteration.id), store.pairs.own(place.iteration.id)
+    detail = describe(outcomes, pairs) + mixed
     store.runs.finish_stage(stage.id, detail)
     place.reporter.end(StageName.PAIR, detail)
 
 
-def describe(outcomes: dict[PairOutcome, int]) -> str:
-    """Outcomes in words, pairs first."""
-    pairs = outcomes.get(PairOutcome.PAIRED, 0)
+def describe(outcomes: dict[PairOutcome, int], pairs: int) -> str:
+    """Outcomes in words, after the number of pairs: a prompt can have several."""
     rest = ", ".join(
         f"{count} {outcome}" for outcome, count in sorted(outcomes.items()) if outcome != PairOutcome.PAIRED
     )
