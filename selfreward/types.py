@@ -687,6 +687,8 @@ class TrainingPair:
     chosen_score: float | None = None
     rejected_score: float | None = None
     """Mean scores; None where the pair was imported without."""
+    reference: str | None = None
+    """The prompt's own good answer, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,21 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, select, update
 
 from selfreward.store.candidates import move_cursor
 from selfreward.store.database import Database
 from selfreward.store.rows import insert_new, now
-from selfreward.store.schema import Candidate, Iteration, Judgement, PairDecision, PreferencePair, Prompt
+from selfreward.store.schema import (
+    Candidate,
+    CandidateComparison,
+    Iteration,
+    Judgement,
+    PairDecision,
+    PreferencePair,
+    Prompt,
+)
+from selfreward.store.scope import history
 from selfreward.types import (
     CandidateStatus,
     PairOutcome,
@@ -19,6 +28,9 @@ from selfreward.types import (
 )
 from selfreward.types import PairDecision as Decision
 
+OWN = "ai"
+"""The origin of pairs that a judge's scores made."""
+
 
 class Pairs:
     """Queries about preference pairs."""
@@ -26,8 +38,13 @@ class Pairs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def undecided(self, data_iteration_id: int, judge_id: int, after: int, limit: int) -> list[ScoredPrompt]:
-        """Accepted prompts with an id above `after`, with their candidates and readable scores."""
+    def undecided(
+        self, data_iteration_id: int, judge_id: int, after: int, limit: int, anchor_id: int | None = None
+    ) -> list[ScoredPrompt]:
+        """Accepted prompts with an id above `after`, with their candidates and what the judge said of them.
+
+        With `anchor_id`, a checkpoint, its answers come too.
+        """
         query = (
             select(Prompt.id, Prompt.text)
             .where(
@@ -45,9 +62,18 @@ class Pairs:
             # A range is one way into an index, where each of some hundred ids would be one. What another run
             # has written between them is found too, and left alone.
             of_these = Candidate.prompt_id.between(prompts[0].id, prompts[-1].id)
-            candidates = _scored_candidates(connection, judge_id, of_these)
+            own = Candidate.checkpoint_id.is_(None)
+            taken = own if anchor_id is None else own | (Candidate.checkpoint_id == anchor_id)
+            candidates = _scored_candidates(connection, judge_id, of_these & taken)
+            preferences = _preferences(connection, judge_id, of_these & taken)
         return [
-            ScoredPrompt(id=row.id, text=row.text, candidates=tuple(candidates[row.id])) for row in prompts
+            ScoredPrompt(
+                id=row.id,
+                text=row.text,
+                candidates=tuple(candidates[row.id]),
+                preferences=preferences.get(row.id, {}),
+            )
+            for row in prompts
         ]
 
     def decide(
@@ -96,6 +122,13 @@ class Pairs:
         with self._database.read() as connection:
             return {PairOutcome(outcome): count for outcome, count in connection.execute(query)}
 
+    def own(self, iteration_id: int) -> int:
+        """How many pairs that a judge's scores made an iteration trains on."""
+        mine = (PreferencePair.iteration_id == iteration_id) & (PreferencePair.origin == OWN)
+        query = select(func.count()).where(mine, PreferencePair.excluded.is_(None))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def counts(self, run_id: int) -> dict[int, int]:
         """Pairs that iteration t of a run trains on, by t."""
         query = (
@@ -108,29 +141,58 @@ class Pairs:
         with self._database.read() as connection:
             return {t: count for t, count in connection.execute(query)}
 
-    def training_pairs(self, iteration_id: int, page: int = 500) -> Iterator[TrainingPair]:
-        """The pairs an iteration trains on, with their texts, in the order of their ids."""
-        after = 0
-        while rows := self._training_page(iteration_id, after, page):
-            yield from rows
-            after = rows[-1].pair_id
+    def training_pairs(
+        self, iteration_id: int, page: int = 500, accumulated: bool = False
+    ) -> Iterator[TrainingPair]:
+        """The pairs an iteration trains on, with their texts, in the order of their ids.
+
+        With `accumulated`, after those of the iterations before it in the run's history, oldest first.
+        """
+        for each in self._up_to(iteration_id) if accumulated else [iteration_id]:
+            after = 0
+            while rows := self._training_page(each, after, page):
+                yield from rows
+                after = rows[-1].pair_id
 
     def exclude(self, iteration_id: int, pair_ids: Sequence[int]) -> None:
-        """Mark pairs as too long for the trainer; their rows stay."""
+        """Mark pairs of an iteration as too long for the trainer; their rows stay.
+
+        Prompts of which no pair is left come to the outcome `pair_too_long`.
+        """
         mine = (PreferencePair.iteration_id == iteration_id) & PreferencePair.id.in_(pair_ids)
         prompts = select(PreferencePair.prompt_id).where(mine)
+        left = exists().where(
+            PreferencePair.iteration_id == iteration_id,
+            PreferencePair.prompt_id == PairDecision.prompt_id,
+            PreferencePair.excluded.is_(None),
+        )
         with self._database.write() as connection:
             connection.execute(update(PreferencePair).where(mine).values(excluded="too_long"))
             connection.execute(
                 update(PairDecision)
-                .where(PairDecision.iteration_id == iteration_id, PairDecision.prompt_id.in_(prompts))
+                .where(PairDecision.iteration_id == iteration_id, PairDecision.prompt_id.in_(prompts), ~left)
                 .values(outcome=PairOutcome.PAIR_TOO_LONG)
             )
+
+    def _up_to(self, iteration_id: int) -> list[int]:
+        """The iterations of the run's history up to this one, oldest first."""
+        query = select(Iteration.run_id, Iteration.t).where(Iteration.id == iteration_id)
+        with self._database.read() as connection:
+            run_id, last = connection.execute(query).one()
+            return [used.id for used in history(connection, run_id) if used.t <= last]
 
     def _training_page(self, iteration_id: int, after: int, limit: int) -> list[TrainingPair]:
         chosen, rejected = (Candidate.__table__.alias(name) for name in ("chosen", "rejected"))
         query = (
-            select(PreferencePair.id, Prompt.text, chosen.c.text, rejected.c.text)
+            select(
+                PreferencePair.id.label("pair_id"),
+                Prompt.text.label("prompt"),
+                chosen.c.text.label("chosen"),
+                rejected.c.text.label("rejected"),
+                PreferencePair.soft_label,
+                PreferencePair.chosen_score,
+                PreferencePair.rejected_score,
+            )
             .join(Prompt, Prompt.id == PreferencePair.prompt_id)
             .join(chosen, chosen.c.id == PreferencePair.chosen_id)
             .join(rejected, rejected.c.id == PreferencePair.rejected_id)
@@ -143,10 +205,7 @@ class Pairs:
             .limit(limit)
         )
         with self._database.read() as connection:
-            return [
-                TrainingPair(pair_id=key, prompt=prompt, chosen=better, rejected=worse)
-                for key, prompt, better, worse in connection.execute(query)
-            ]
+            return [TrainingPair(**row._asdict()) for row in connection.execute(query)]
 
 
 def _scored_candidates(
@@ -154,23 +213,66 @@ def _scored_candidates(
 ) -> dict[int, list[ScoredCandidate]]:
     """Candidates of each prompt in the order of their index, with this judge's readable scores."""
     scores: dict[int, list[float]] = defaultdict(list)
+    rewards: dict[int, float | None] = {}
     judged = (
-        select(Judgement.candidate_id, Judgement.score)
+        select(Judgement.candidate_id, Judgement.score, Judgement.reward)
         .join(Candidate, Candidate.id == Judgement.candidate_id)
         .where(of_these, Judgement.judge_id == judge_id, Judgement.score.is_not(None))
         .order_by(Judgement.candidate_id, Judgement.sample)
     )
-    for candidate_id, score in connection.execute(judged).all():  # at once: thousands of rows a page
+    for candidate_id, score, reward in connection.execute(judged).all():  # at once: thousands of rows a page
         scores[candidate_id].append(float(score or 0))
+        rewards[candidate_id] = reward
     query = (
-        select(Candidate.id, Candidate.prompt_id, Candidate.text, Candidate.status)
+        select(
+            Candidate.id,
+            Candidate.prompt_id,
+            Candidate.text,
+            Candidate.status,
+            Candidate.token_count,
+            Candidate.checkpoint_id,
+        )
         .where(of_these)
         .order_by(Candidate.prompt_id, Candidate.candidate_index)
     )
     found: dict[int, list[ScoredCandidate]] = defaultdict(list)
-    for key, prompt_id, text, status in connection.execute(query).all():
+    for key, prompt_id, text, status, token_count, checkpoint_id in connection.execute(query).all():
         candidate = ScoredCandidate(
-            id=key, text=text, scores=tuple(scores[key]), status=CandidateStatus(status)
+            id=key,
+            text=text,
+            scores=tuple(scores[key]),
+            status=CandidateStatus(status),
+            reward=rewards.get(key),
+            token_count=token_count,
+            anchor=checkpoint_id is not None,
         )
         found[prompt_id].append(candidate)
     return found
+
+
+def _preferences(
+    connection: Connection, judge_id: int, of_these: ColumnElement[bool]
+) -> dict[int, dict[tuple[int, int], float]]:
+    """Prompt → what this judge said of each two of its candidates, averaged over the orders it has read."""
+    query = (
+        select(
+            Candidate.prompt_id,
+            CandidateComparison.first_id,
+            CandidateComparison.second_id,
+            CandidateComparison.probability_first,
+        )
+        .join(Candidate, Candidate.id == CandidateComparison.first_id)
+        .where(
+            of_these,
+            CandidateComparison.judge_id == judge_id,
+            CandidateComparison.probability_first.is_not(None),
+        )
+    )
+    said: dict[int, dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for prompt_id, first, second, probability in connection.execute(query).all():
+        couple, low_wins = (min(first, second), max(first, second)), first < second
+        said[prompt_id][couple].append(probability if low_wins else 1 - probability)
+    return {
+        prompt_id: {couple: sum(each) / len(each) for couple, each in couples.items()}
+        for prompt_id, couples in said.items()
+    }
