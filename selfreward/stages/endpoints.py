@@ -1,7 +1,8 @@
-"""Endpoints of somebody else's that take a part of an iteration's work: writing prompts, or judging."""
+"""Who takes a part of an iteration's work from M_t: endpoints of somebody else's, or a reward model."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
 
 from selfreward.config import EndpointSettings
 from selfreward.engines.base import Engine
@@ -10,15 +11,24 @@ from selfreward.stages.workplace import Workplace
 
 
 @asynccontextmanager
-async def endpoints(place: Workplace) -> AsyncIterator[tuple[Engine | None, Engine | None]]:
+async def endpoints(place: Workplace) -> AsyncIterator[tuple[Engine | None, Any]]:
     """(who writes prompts, who judges); None where M_t does that itself.
 
-    Nothing is asked of them before the first request. Raises BadInput for an address that is none and for
-    a key that is not set.
+    An engine each, but a RewardScorer where the judge is a reward model. Nothing is asked of an endpoint
+    before the first request. Raises BadInput for an address that is none, for a key that is not set and for
+    what is no reward model.
     """
-    writer, judge = place.settings.self_instruct.endpoint, place.settings.judge.endpoint
-    async with _connected(place, writer) as writing, _connected(place, judge) as judging:
+    writer = place.settings.self_instruct.endpoint
+    async with _connected(place, writer) as writing, _judge(place) as judging:
         yield writing, judging
+
+
+def _judge(place: Workplace) -> AbstractAsyncContextManager[Any]:
+    if place.settings.judge.type == "reward_model":
+        from selfreward.stages.reward_scorer import reward_scorer
+
+        return reward_scorer(place)
+    return _connected(place, place.settings.judge.endpoint)
 
 
 def _connected(place: Workplace, endpoint: EndpointSettings) -> AbstractAsyncContextManager[Engine | None]:

@@ -214,6 +214,7 @@ def _judgement_row(judge_id: int, session_id: int | None, judgement: NewJudgemen
         "status": judgement.status,
         "score": judgement.score,
         **expectation(judgement.probabilities),
+        "reward": judgement.reward,
         "token_count": judgement.token_count,
         "finish_reason": judgement.finish_reason,
         "created_at": now(),

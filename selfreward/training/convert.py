@@ -5,6 +5,7 @@ Runs in the child. Code that comes with a model is never executed, and the sourc
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,17 +80,23 @@ def _from_directory(source: ModelSource, target: Path) -> None:
 
 
 def _from_hub(source: ModelSource, target: Path) -> None:
-    """Download, or find in the hub's cache; `HF_HUB_OFFLINE` and `HF_TOKEN` are the hub library's own."""
+    _take_files(from_hub(source.text), target)
+
+
+def from_hub(name: str, patterns: Sequence[str] = KEPT_PATTERNS) -> Path:
+    """Download, or find in the hub's cache; `HF_HUB_OFFLINE` and `HF_TOKEN` are the hub library's own.
+
+    Returns the directory in that cache. Raises JobFailed (`bad_model`).
+    """
     try:
-        cached = snapshot_download(source.text, allow_patterns=list(KEPT_PATTERNS))
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise JobFailed(
             "bad_model",
-            f"{source.text} cannot be fetched from the hub: {str(error).splitlines()[0]}",
+            f"{name} cannot be fetched from the hub: {str(error).splitlines()[0]}",
             "Check the name and the connection; gated models need HF_TOKEN, and with HF_HUB_OFFLINE=1 "
             "the model must be in the hub's cache already.",
         ) from error
-    _take_files(Path(cached), target)
 
 
 def _take_files(origin: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ that the directory is complete. Standard library only: the daemon imports this.
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +42,11 @@ def write(directory: Path, made_from: Sequence[str] = ()) -> Manifest:
     manifest = Manifest(files=files, digest=_digest(files), made_from=tuple(dict.fromkeys(made_from)))
     write_durably(directory / MANIFEST, json.dumps(asdict(manifest), indent=1, sort_keys=True))
     return manifest
+
+
+def digest_of(directory: Path, names: Iterable[str]) -> str:
+    """The digest that a directory of these files alone would have."""
+    return _digest({name: _entry(directory / name) for name in names})
 
 
 def read(directory: Path) -> Manifest | None:

@@ -1,8 +1,8 @@
 """A reward model from preference pairs with TRL's RewardTrainer (arXiv 2203.02155). Runs in the child only.
 
 M_t's body gets a head that gives one number r at the last token of a conversation. The loss of a pair with
-Δ = r(chosen) − r(rejected) is −p·log σ(Δ) − (1−p)·log σ(−Δ), where p is the judge's probability that chosen is
-better (arXiv 2309.00267), 1 where the pair has none; `train.reward.centre` adds its weight times
+Δ = r(chosen) − r(rejected) is −p·log σ(Δ) − (1−p)·log σ(−Δ), where p is the judge's probability that chosen
+is better (arXiv 2309.00267), 1 where the pair has none; `train.reward.centre` adds its weight times
 (r(chosen) + r(rejected))², which keeps rewards around zero (arXiv 2312.09244).
 """
 
@@ -50,8 +50,8 @@ NAMES = {"margin": "rewards/margins", "accuracy": "rewards/accuracies"}
 def train_reward(job: RewardJob, events: EventWriter) -> str:
     """Make a reward model from M_t and publish it as `job.output`; returns its digest.
 
-    Raises JobFailed when the pairs are too few, the architecture has no such head, the loss or the gradient is
-    not finite, or the disk is too small for the result.
+    Raises JobFailed when the pairs are too few, the architecture has no such head, the loss or the gradient
+    is not finite, or the disk is too small for the result.
     """
     source, tokenizer = load_text_parts(job.model)
     config = headed(source, tokenizer)
@@ -72,7 +72,7 @@ def headed(source: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreT
         raise JobFailed(
             "bad_model",
             f"transformers has no head for rewards on a {source.model_type} model",
-            'Train on the pairs without a reward model: train.objective = "dpo", or train.rl.reward = "judge".',
+            'Do without a reward model: train.objective = "dpo", or train.rl.reward = "judge".',
         )
     config = type(source).from_dict(source.to_dict())
     config.num_labels = 1

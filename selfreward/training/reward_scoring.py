@@ -99,10 +99,10 @@ class RewardModel:
 def load_reward_model(source: Path, template_of: Path | None = None, batch_size: int = 8) -> RewardModel:
     """The sequence classifier in the directory `source`, on the GPU if there is one.
 
-    `template_of` is a model directory whose chat template is taken where the reward model has none of its own.
-    On a GPU it computes in the format it is stored in, else in float32; the head in float32 everywhere. Raises
-    JobFailed (`bad_model`) for what is no reward model: other than one label, a head without weights, no
-    chat template.
+    `template_of` is a model directory whose chat template is taken where the reward model has none of its
+    own. On a GPU it computes in the format it is stored in, else in float32; the head in float32 everywhere.
+    Raises JobFailed (`bad_model`) for what is no reward model: other than one label, a head without weights,
+    no chat template.
     """
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
