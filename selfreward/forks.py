@@ -21,6 +21,7 @@ from selfreward.errors import BadInput
 from selfreward.moving import moved
 from selfreward.places import fork_directory, root_of
 from selfreward.prompting import load_template
+from selfreward.stages.judge import template_name
 from selfreward.store import Store
 from selfreward.store.forks import Reuse
 from selfreward.training.manifest import write_durably
@@ -134,10 +135,13 @@ def _check_reuse(
             "Leave these as they were, or reuse less: see selfreward fork --help.",
         )
     if reuse is Reuse.JUDGEMENTS:
-        template = load_template(settings.judge.template, directory)
-        if store.forks.judge_template(source.id) not in (None, template.digest):
+        template = template_name(settings.judge)
+        if template and store.forks.judge_template(source.id) not in (
+            None,
+            load_template(template, directory).digest,
+        ):
             raise BadInput(
-                f"the template {template.name} is not the one that the judgements were made with",
+                f"the template {template} is not the one that the judgements were made with",
                 "Put it back, or use --reuse candidates: then they are judged anew.",
             )
 

@@ -167,10 +167,11 @@ class Judge:
         return f"{total} judgements, {share} readable{average}"
 
 
-def judge_work(place: Workplace, stage: StageRow, engine: Engine, session_id: int | None) -> Work[Any, Any]:
+def judge_work(place: Workplace, stage: StageRow, judge: Any, session_id: int | None) -> Work[Any, Any]:
     """The work of a stage in which candidates are judged the way `judge.type` says.
 
-    `engine` is M_t's, or the endpoint that `judge.endpoint` names; `session_id` is M_t's session.
+    `judge` is M_t's engine, or who judges in its place as `stages.endpoints` has it: the engine of an
+    endpoint, or a RewardScorer. `session_id` is M_t's session; no row of another's work names it.
     """
     settings = place.settings.judge
     session_id = None if settings.endpoint.url else session_id
@@ -179,12 +180,12 @@ def judge_work(place: Workplace, stage: StageRow, engine: Engine, session_id: in
     if settings.type == "pairwise":
         from selfreward.stages.pairwise import PairwiseWork
 
-        return PairwiseWork(place, stage, engine, session_id)
+        return PairwiseWork(place, stage, judge, session_id)
     if settings.type == "reward_model":
         from selfreward.stages.reward_judge import RewardJudge
 
-        return RewardJudge(place, stage, engine, session_id)
-    return Judge(place, stage, engine, session_id)
+        return RewardJudge(place, stage, judge, session_id)
+    return Judge(place, stage, judge, session_id)
 
 
 def own_rubric(settings: JudgeSettings) -> JudgeSettings:

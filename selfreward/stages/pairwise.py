@@ -162,7 +162,7 @@ class PairwiseWork:
             del self._fresh[: len(rows)]
 
     def _judgements(self, item: Contest, orders: Orders) -> list[NewJudgement]:
-        """One for each candidate; of those that M_t's own have already a repeat is ignored."""
+        """One for each candidate, or for each anchor: M_t's own have theirs."""
         preferences = readable(averaged(_probabilities(orders)))
         found = scores(list(item.texts), preferences, self._settings.pairwise.strength)
         return [
@@ -176,6 +176,7 @@ class PairwiseWork:
                 finish_reason=COMPARED,
             )
             for candidate, score in found.items()
+            if not self._anchors or candidate in item.anchors
         ]
 
     def _all_are_in(self) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, or_, select
+from sqlalchemy.orm import aliased
 
 from selfreward.store.candidates import JUDGEABLE
 from selfreward.store.rows import AnySelect
-from selfreward.store.schema import Candidate, Judgement, PairDecision, PreferencePair, Prompt
+from selfreward.store.schema import Candidate, Judge, Judgement, PairDecision, PreferencePair, Prompt
 from selfreward.types import PairOutcome, PromptStatus, StageName, Status
 
 WITH_PAIR = (PairOutcome.PAIRED, PairOutcome.PAIR_TOO_LONG)
@@ -132,7 +133,20 @@ def _unjudged(facts: Facts, last: int | None) -> AnySelect | None:
     have = select(func.count()).where(mine).scalar_subquery()
     of_data = (Candidate.iteration_id == facts.data_iteration_id) & Candidate.checkpoint_id.is_(None)
     query = select(func.count(), func.min(Candidate.id)).where(of_data, Candidate.status.in_(JUDGEABLE))
-    return _up_to(query, Candidate.id, last).where(have < min(wanted))
+    return _up_to(query, Candidate.id, last).where(have < min(wanted), _can_be_judged(facts))
+
+
+def _can_be_judged(facts: Facts) -> ColumnElement[bool]:
+    """A judge that compares has nothing to say of the only response to a prompt."""
+    other = aliased(Candidate, name="other")
+    compares = exists().where(Judge.id == facts.judge_id, Judge.type == "pairwise")
+    has_opponent = exists().where(
+        other.prompt_id == Candidate.prompt_id,
+        other.id != Candidate.id,
+        other.checkpoint_id.is_(None),
+        other.status.in_(JUDGEABLE),
+    )
+    return or_(~compares, has_opponent)
 
 
 def _undecided(facts: Facts, last: int | None) -> AnySelect:
@@ -167,7 +181,8 @@ def _up_to(query: AnySelect, column: Any, last: int | None) -> AnySelect:
 
 def _samples(judge: Mapping[str, Any]) -> int:
     """As `JudgeSettings.wanted`."""
-    return 1 if judge.get("score") == "direct" else int(judge.get("samples", 1))
+    once = judge.get("score") == "direct" or judge.get("type", "rubric") != "rubric"
+    return 1 if once else int(judge.get("samples", 1))
 
 
 def _told(connection: Connection, query: AnySelect, said: str) -> Iterator[str]:
