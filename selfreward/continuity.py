@@ -13,7 +13,15 @@ from selfreward.types import IterationRow, RunRow, StageName, Status
 from selfreward.versions import versions
 
 ACCEPT = "--accept-changed-settings"
-GENERATION = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE)
+GENERATION = (
+    StageName.SELF_INSTRUCT,
+    StageName.SAMPLE,
+    StageName.JUDGE,
+    StageName.META_JUDGE,
+    StageName.JUDGE_PREVIOUS,
+    StageName.ANCHOR,
+    StageName.JUDGE_ANCHOR,
+)
 
 
 def check_settings(store: Store, run: RunRow, settings: Settings, directory: Path, accepted: bool) -> None:

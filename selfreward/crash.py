@@ -34,6 +34,11 @@ POINTS = frozenset(
         "answer_held_out:storing",
         "judge_held_out:storing",
         "compare:storing",
+        *(f"{pump}:stored" for pump in ("judge_previous", "anchor", "judge_anchor", "meta_judge")),
+        "anchor:storing",
+        "meta_judge:storing",
+        "meta_judge:paired",
+        "consistency:storing",
         "write:storing",  # any write transaction at all
         "pair:stored",
         "mix:stored",  # some imported preferences are pairs of the iteration, others not yet

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from selfreward.stages import bootstrap, check, evaluate, pair, train
+from selfreward.stages import bootstrap, check, earlier, evaluate, meta, pair, train
 from selfreward.stages.endpoints import endpoints
 from selfreward.stages.judge import judge_work
 from selfreward.stages.pump import Pump, run_together
@@ -25,25 +25,30 @@ async def run_iteration(place: Workplace) -> CheckpointRow:
         return await bootstrap.run(place)
     await generate(place)
     await evaluate.finish(place)
+    await earlier.judge(place)
+    await earlier.answer(place)
     await asyncio.to_thread(pair.run, place)
+    await asyncio.to_thread(meta.pair, place)
     await asyncio.to_thread(check.run, place)
     return await train.run(place)
 
 
 async def generate(place: Workplace) -> None:
-    """Write, answer and judge: three pumps at once on one continuously batched server of M_t.
+    """Write, answer and judge: pumps at once on one continuously batched server of M_t.
 
-    In the same session M_t is measured on held-out seeds.
+    In the same session M_t judges its judgements, and is measured on held-out seeds.
     """
     begin = place.store.runs.begin_stage
-    names = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE)
-    writing, answering, judging = (begin(place.iteration.id, name) for name in names)
-    if all(stage.status is Status.DONE for stage in (writing, answering, judging)):
+    names = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE, *meta.stages(place))
+    writing, answering, judging, *more = (begin(place.iteration.id, name) for name in names)
+    if all(stage.status is Status.DONE for stage in (writing, answering, judging, *more)):
         return await evaluate.work(place)
     async with endpoints(place) as (writer, judge), engine_session(place) as (engine, session):
         prompts = Pump(place, writing, SelfInstruct(place, writing, writer or engine))
         candidates = Pump(place, answering, Sample(place, answering, engine, session), upstream=prompts)
         judged = judge_work(place, judging, judge or engine, session)
         judgements = Pump(place, judging, judged, upstream=candidates)
-        await run_together([prompts, candidates, judgements, *evaluate.pumps(place, engine, session)])
+        comparing = meta.pumps(place, more, engine, session, upstream=judgements)
+        measuring = evaluate.pumps(place, engine, session)
+        await run_together([prompts, candidates, judgements, *comparing, *measuring])
     # The server has exited: its memory is free for the trainer.

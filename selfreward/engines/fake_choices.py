@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Mapping
 
-from selfreward.engines.fake_replies import compared, judged, quality
+from selfreward.engines.fake_replies import compared, judged, meta_judged, quality
 
 LOST_SHARE = 0.04
 """Probability of what is no sensible choice: a new line, a letter."""
@@ -18,7 +18,7 @@ FIRST_BIAS = 0.2
 """How much better, in points, a response looks for being shown first."""
 
 _SCORE_AHEAD = re.compile(r"score\W{0,16}\Z", re.IGNORECASE)
-_VERDICT_AHEAD = re.compile(r"\b(?:response|answer)\W{0,16}\Z", re.IGNORECASE)
+_VERDICT_AHEAD = re.compile(r"\b(?:response|answer|winner)\W{0,16}\Z", re.IGNORECASE)
 _OTHERS = "\nTIA*-abcdefghijklmnop"
 
 
@@ -49,7 +49,7 @@ def next_token(seed: int, text: str) -> dict[str, float]:
 
 
 def _weights(text: str, draw: random.Random) -> dict[str, float]:
-    if (pair := compared(text)) and _VERDICT_AHEAD.search(text):
+    if (pair := meta_judged(text) or compared(text)) and _VERDICT_AHEAD.search(text):
         lead = quality(pair[0]) - quality(pair[1]) + FIRST_BIAS + draw.uniform(-SPREAD, SPREAD)
         return {"1": math.exp(lead / SPREAD), "2": 1.0}
     response = judged(text)

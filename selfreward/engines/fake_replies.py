@@ -18,6 +18,10 @@ _COMPARED = tuple(
     re.compile(rf"<response_{place}>((?:(?!<response_{place}>).)*)</response_{place}>", re.DOTALL)
     for place in (1, 2)
 )
+_META_JUDGED = tuple(
+    re.compile(rf"<judgement_{place}>((?:(?!<judgement_{place}>).)*)</judgement_{place}>", re.DOTALL)
+    for place in (1, 2)
+)
 # Asked for in words, or by a list that breaks off after a number.
 _NEW_TASK = re.compile(
     r"\bnew (task|instruction|prompt)\b|^\s*(task )?\d+[.:]\s*\Z", re.IGNORECASE | re.MULTILINE
@@ -100,6 +104,8 @@ def reply_to(seed: int, texts: Sequence[str], sample: int, body: dict[str, Any])
 
 
 def _script(prompt: str, draw: random.Random) -> str:
+    if judgements := meta_judged(prompt):
+        return comparison(*judgements, draw).replace("Better response", "Winner")
     if pair := compared(prompt):
         return comparison(*pair, draw)
     if (response := judged(prompt)) is not None:
@@ -118,6 +124,12 @@ def judged(prompt: str) -> str | None:
 def compared(prompt: str) -> tuple[str, str] | None:
     """The two responses that are to be compared, if that is what the prompt is about."""
     first, second = (pattern.findall(prompt) for pattern in _COMPARED)
+    return (first[-1].strip(), second[-1].strip()) if first and second else None
+
+
+def meta_judged(prompt: str) -> tuple[str, str] | None:
+    """The two judgements that are to be compared, if that is what the prompt is about."""
+    first, second = (pattern.findall(prompt) for pattern in _META_JUDGED)
     return (first[-1].strip(), second[-1].strip()) if first and second else None
 
 

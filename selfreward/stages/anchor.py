@@ -6,9 +6,13 @@ are drawn by best_worst. The earlier model works in `stages.earlier`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from selfreward.config import PairSettings
 from selfreward.engines.base import ChatMessage, Engine, PromptTooLong
+from selfreward.stages.consistency import previous
+from selfreward.stages.judge import judge_of
+from selfreward.stages.pump import Work
 from selfreward.stages.sample import answered, unanswered
 from selfreward.stages.workplace import Workplace
 from selfreward.types import CandidateStatus, CheckpointRow, NewCandidate, PromptRow, StageName, StageRow
@@ -27,8 +31,7 @@ def anchor_of(place: Workplace) -> CheckpointRow | None:
         return None
     if place.settings.pair.anchor == "first":
         return place.store.runs.checkpoint(place.run.id, 1)
-    parent = place.checkpoint.parent_id
-    return None if parent is None else place.store.runs.checkpoint_by_id(parent)
+    return previous(place)
 
 
 def pair_settings(place: Workplace) -> PairSettings:
@@ -94,3 +97,33 @@ class AnswerAsAnchor:
     def detail(self) -> str:
         """How it ended."""
         return f"{self.done()} answers of {self._place.checkpoint.name}"
+
+
+class JudgeAnchors:
+    """The work of judging those answers: the judge's own work, with figures of the anchors alone."""
+
+    name = StageName.JUDGE_ANCHOR
+
+    def __init__(self, place: Workplace, work: Work[Any, Any]) -> None:
+        self._place = place
+        self.fetch, self.exhausted, self.perform = work.fetch, work.exhausted, work.perform
+        self.give_up, self.commit = work.give_up, work.commit
+
+    def total(self) -> int:
+        """Judgements of all the anchors that are there."""
+        anchors = self._place.store.journal.count(self._place.iteration, StageName.ANCHOR)
+        return anchors * self._place.settings.judge.wanted
+
+    def done(self) -> int:
+        """Judgements that are there."""
+        return self._place.store.journal.count(self._place.iteration, self.name)
+
+    def detail(self) -> str:
+        """How it ended."""
+        return describe_judged(self._place)
+
+
+def describe_judged(place: Workplace) -> str:
+    """What the judge made of the anchors, in words."""
+    count, mean = place.store.anchors.judged(place.data_iteration, judge_of(place))
+    return f"{count} judgements" + ("" if mean is None else f", mean score {mean:.2f}")

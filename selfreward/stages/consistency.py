@@ -9,7 +9,8 @@ from dataclasses import replace
 from selfreward.stages.judge import judge_id, judge_of
 from selfreward.stages.workplace import Workplace
 from selfreward.store.consistency import PromptConsistency
-from selfreward.types import CheckpointRow, ScoredPrompt
+from selfreward.store.replacing import present_name
+from selfreward.types import CheckpointRow, ScoredPrompt, StageName
 
 PAGE = 250
 CREAM = "cream"
@@ -33,8 +34,17 @@ def label(place: Workplace) -> float | None:
 
 def previous(place: Workplace) -> CheckpointRow | None:
     """M_{t-1}, from which M_t was trained; None for a model that the run began with."""
-    parent = place.checkpoint.parent_id
-    return None if parent is None else place.store.runs.checkpoint_by_id(parent)
+    runs, parent = place.store.runs, place.checkpoint.parent_id
+    if parent is None:
+        return None
+    row = runs.checkpoint_by_id(parent)  # it may have been lost, and have a successor
+    return runs.checkpoint_named(row.run_id, present_name(row.name)) or row
+
+
+def measured(place: Workplace) -> bool:
+    """Whether the agreement about every prompt is stored."""
+    _, _, prompts = place.store.consistency.summary(place.iteration.id)
+    return prompts >= place.store.journal.count(place.iteration, StageName.SELF_INSTRUCT)
 
 
 def measure(place: Workplace, before: CheckpointRow) -> str:

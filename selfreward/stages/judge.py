@@ -122,6 +122,7 @@ class Judge:
         settings = place.settings.judge
         self._judge = RubricJudge(rubric(settings, place.directory), settings, engine)
         self._wanted = settings.wanted
+        self._anchors = stage.name is StageName.JUDGE_ANCHOR
         self.id = judge_id(place)
 
     def total(self) -> int:
@@ -140,7 +141,7 @@ class Judge:
     def fetch(self, after: int, room: int) -> list[CandidateTask]:
         """Candidates short of K judgements."""
         return self._place.store.candidates.short_of_judgements(
-            self._place.data_iteration, self.id, self._wanted, after, room
+            self._place.data_iteration, self.id, self._wanted, after, room, self._anchors
         )
 
     async def perform(self, item: CandidateTask) -> list[NewJudgement]:

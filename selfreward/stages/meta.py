@@ -33,12 +33,12 @@ def stages(place: Workplace) -> tuple[StageName, ...]:
     return (StageName.META_JUDGE,) if enabled(place) else ()
 
 
-def pumps(place: Workplace, engine: Engine, session: int, judgements: Pump[Any, Any]) -> list[Pump[Any, Any]]:
-    """Comparing judgements on M_t's engine, once all of them are there."""
-    if not enabled(place):
-        return []
-    stage = place.store.runs.begin_stage(place.iteration.id, StageName.META_JUDGE)
-    return [Pump(place, stage, MetaJudge(place, stage, engine, session), upstream=judgements)]
+def pumps(
+    place: Workplace, stages: Sequence[StageRow], engine: Engine, session: int, upstream: Pump[Any, Any]
+) -> list[Pump[Any, Any]]:
+    """Comparing judgements on M_t's engine, once the pump before has written all of them."""
+    works = [(stage, MetaJudge(place, stage, engine, session)) for stage in stages]
+    return [Pump(place, stage, work, upstream=upstream) for stage, work in works]
 
 
 def pair(place: Workplace) -> None:

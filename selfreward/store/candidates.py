@@ -86,11 +86,14 @@ class Candidates:
             return known if known is not None else insert_one(connection, Judge, **new)
 
     def short_of_judgements(
-        self, iteration_id: int, judge_id: int, wanted: int, after: int, limit: int
+        self, iteration_id: int, judge_id: int, wanted: int, after: int, limit: int, anchors: bool = False
     ) -> list[CandidateTask]:
-        """Candidates with an id above `after` that lack some of their `wanted` judgements by this judge."""
+        """Candidates with an id above `after` that lack some of their `wanted` judgements by this judge.
+
+        Those that M_t wrote, or with `anchors` those that earlier models did.
+        """
         with self._database.read() as connection:
-            query = short_of_judgements(iteration_id, judge_id, wanted, after, limit)
+            query = short_of_judgements(iteration_id, judge_id, wanted, after, limit, anchors)
             found = connection.execute(query).all()
             have: dict[int, set[int]] = defaultdict(set)
             samples = select(Judgement.candidate_id, Judgement.sample).where(
@@ -155,8 +158,10 @@ def move_cursor(stage_id: int, cursor: int) -> Any:
     return update(Stage).where(Stage.id == stage_id, Stage.cursor < cursor).values(cursor=cursor)
 
 
-def short_of_judgements(iteration_id: int, judge_id: int, wanted: int, after: int, limit: int) -> AnySelect:
-    """The work query of the judge stage: pages by key over ix_candidate_work.
+def short_of_judgements(
+    iteration_id: int, judge_id: int, wanted: int, after: int, limit: int, anchors: bool = False
+) -> AnySelect:
+    """The work query of the judge stage: pages by key over ix_candidate_work or ix_candidate_anchor.
 
     A resume passes over what was judged after the cursor: looking for the last of the judgements takes
     PostgreSQL little more than half the time of counting them.
@@ -173,6 +178,7 @@ def short_of_judgements(iteration_id: int, judge_id: int, wanted: int, after: in
         .where(
             Candidate.iteration_id == iteration_id,
             Candidate.id > after,
+            Candidate.checkpoint_id.is_not(None) if anchors else Candidate.checkpoint_id.is_(None),
             Candidate.status.in_(JUDGEABLE),
             ~last_wanted.exists(),
         )
