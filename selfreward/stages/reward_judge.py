@@ -8,7 +8,7 @@ from selfreward.stages.reward_models import look_up
 from selfreward.stages.reward_scorer import RewardScorer, Scored
 from selfreward.stages.workplace import Workplace
 from selfreward.text import digest
-from selfreward.types import CandidateTask, JudgementStatus, NewJudgement, StageRow
+from selfreward.types import CandidateTask, JudgementStatus, NewJudgement, StageName, StageRow
 
 BEST = 5.0
 SCORED = "scored"
@@ -41,7 +41,7 @@ class RewardJudge:
     def fetch(self, after: int, room: int) -> list[CandidateTask]:
         """Candidates without a reward."""
         return self._place.store.candidates.short_of_judgements(
-            self._place.data_iteration, self.id, 1, after, room
+            self._place.data_iteration, self.id, 1, after, room, self.name is StageName.JUDGE_ANCHOR
         )
 
     async def perform(self, item: CandidateTask) -> list[NewJudgement]:
