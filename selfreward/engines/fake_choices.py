@@ -19,11 +19,14 @@ FIRST_BIAS = 0.2
 
 _SCORE_AHEAD = re.compile(r"score\W{0,16}\Z", re.IGNORECASE)
 _VERDICT_AHEAD = re.compile(r"\b(?:response|answer|winner)\W{0,16}\Z", re.IGNORECASE)
+_DIGIT = re.compile("[0-9]")
 _OTHERS = "\nTIA*-abcdefghijklmnop"
 
 
-def tokenise(text: str) -> list[int]:
-    """One token for each character."""
+def tokenise(text: str, *, split_digits: bool = False) -> list[int]:
+    """One token for each character. `split_digits`: two for every digit, as in some tokenizers."""
+    if split_digits:
+        text = _DIGIT.sub("\N{ZERO WIDTH SPACE}\\g<0>", text)
     return [ord(character) for character in text]
 
 

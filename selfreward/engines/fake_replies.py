@@ -28,6 +28,10 @@ _NEW_TASK = re.compile(
 )
 
 
+# Asked to think in writing before a verdict.
+_REASONING = re.compile(r"\bstrengths and the faults\b")
+
+
 def _choices(text: str) -> tuple[str, ...]:
     """The entries of a list written as text, separated by semicolons."""
     return tuple(entry.strip() for entry in text.split(";"))
@@ -107,7 +111,8 @@ def _script(prompt: str, draw: random.Random) -> str:
     if judgements := meta_judged(prompt):
         return comparison(*judgements, draw).replace("Better response", "Winner")
     if pair := compared(prompt):
-        return comparison(*pair, draw)
+        verdict = comparison(*pair, draw)
+        return f"{reasoning(draw)}\n{verdict}" if _REASONING.search(prompt) else verdict
     if (response := judged(prompt)) is not None:
         return judgement(response, draw)
     if _NEW_TASK.search(prompt):
@@ -165,6 +170,12 @@ def comparison(first: str, second: str, draw: random.Random) -> str:
     lead = quality(first) - quality(second) + draw.choice((-1, 0, 0, 1))
     better = draw.choice((1, 2)) if lead == 0 else 1 if lead > 0 else 2
     return f"Better response: {better}"
+
+
+def reasoning(draw: random.Random) -> str:
+    """A remark on each of two responses."""
+    first, second = draw.sample(REMARKS, 2)
+    return f"Of the first: {first.lower()}. Of the second: {second.lower()}."
 
 
 def quality(response: str) -> int:

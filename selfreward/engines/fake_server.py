@@ -151,7 +151,8 @@ class Handler(BaseHTTPRequestHandler):
         text = body.get("prompt")
         if text is None:
             text = fake_choices.conversation(body["messages"], begun=bool(body.get("continue_final_message")))
-        tokens = fake_choices.tokenise(text)
+        split = self.server.state.options.split_digits
+        tokens = fake_choices.tokenise(text, split_digits=split)
         limit = self.server.state.options.max_model_len
         self._send_json(200, {"count": len(tokens), "max_model_len": limit, "tokens": tokens})
 
@@ -267,6 +268,7 @@ def parse_options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fixed-replies", action="store_true", help="the same replies for every seed")
     parser.add_argument("--served-model-name", default="fake")
     parser.add_argument("--max-model-len", type=int, default=8192, help="words of prompt and reply together")
+    parser.add_argument("--split-digits", action="store_true", help="two tokens for every digit")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that every request takes")
     parser.add_argument("--fail-every", type=int, default=0, help="status 500 for every k-th request")
     parser.add_argument("--poison", type=int, default=0, help="status 500, always, for one text of k")
