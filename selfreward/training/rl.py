@@ -6,23 +6,17 @@ the group (arXiv 2402.03300); both are TRL's. Of each step's batch of answers ev
 `micro_batch_size`, by one optimiser step: the answers are always those of the policy that learns.
 """
 
-import math
-from collections.abc import Iterator
-from contextlib import nullcontext
-from itertools import cycle, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import Sampler
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
-from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from trl import GRPOConfig, RLOOConfig, import_utils
 
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed
 from selfreward.training.jobs import RlJob
 from selfreward.training.origin import read_rows
-from selfreward.training.resuming import ResumableTrainer
 from selfreward.training.rewards import Reward, reward_of
 from selfreward.training.trainer import (
     Stream,
@@ -34,8 +28,8 @@ from selfreward.training.trainer import (
     publish_trained,
 )
 
-NO_DISTRIBUTION = "probability tensor contains"
-"""How torch refuses to sample where the logits are not finite."""
+if TYPE_CHECKING:
+    from selfreward.training.rl_trainers import GrpoTrainer, RlooTrainer
 
 
 def train_rl(job: RlJob, events: EventWriter) -> str:
@@ -91,6 +85,11 @@ def make_trainer(
     events: EventWriter,
 ) -> "RlooTrainer | GrpoTrainer":
     """TRL's trainer of `rl.algorithm`; its reference model is M_t, untouched."""
+    if not _generates_with_vllm(job):
+        # TRL imports vLLM wherever it is installed, which takes longer than all else.
+        import_utils.is_vllm_available = lambda min_version=None: False
+    from selfreward.training.rl_trainers import GrpoTrainer, RlooTrainer
+
     grpo = job.settings.rl.algorithm == "grpo"
     policy = load_model(job, config, events)
     return (GrpoTrainer if grpo else RlooTrainer)(
@@ -108,7 +107,7 @@ def _arguments(job: RlJob, config: PreTrainedConfig, events: EventWriter) -> dic
     """`batch_size` and `micro_batch_size` count answers."""
     common, rl = common_arguments(job), job.settings.rl
     del common["max_length"]  # TRL cuts nothing here
-    vllm = rl.vllm and torch.cuda.is_available()
+    vllm = _generates_with_vllm(job)
     if rl.vllm and not vllm:
         events.emit("note", message="train.rl.vllm takes a GPU: the answers are written by transformers")
     return {
@@ -127,76 +126,5 @@ def _arguments(job: RlJob, config: PreTrainedConfig, events: EventWriter) -> dic
     }
 
 
-class PromptBatches(Sampler[int]):  # type: ignore[misc]  # torch has no types for it
-    """The order that TRL wants: batches of prompts, each prompt `generations` times, each batch `repeats`
-    times in a row.
-
-    Every prompt comes once a pass, in random order. TRL's own sampler drops what does not fill a batch,
-    which with fewer prompts than that is all of them; here the last one is filled up from the first ones.
-    """
-
-    def __init__(self, prompts: int, per_batch: int, generations: int, repeats: int, seed: int) -> None:
-        self._prompts, self._per_batch = prompts, per_batch
-        self._generations, self._repeats = generations, repeats
-        self._seed, self._epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Told before each pass: a training that goes on must draw what it would have drawn."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._batches * self._per_batch * self._generations * self._repeats
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed + self._epoch)
-        order = torch.randperm(self._prompts, generator=generator).tolist()
-        filled = list(islice(cycle(order), self._batches * self._per_batch))
-        for start in range(0, len(filled), self._per_batch):
-            batch = filled[start : start + self._per_batch]
-            yield from [index for index in batch for _ in range(self._generations)] * self._repeats
-
-    @property
-    def _batches(self) -> int:
-        return math.ceil(self._prompts / self._per_batch)
-
-
-class _OwnAnswers(ResumableTrainer):
-    """What both algorithms do differently from TRL's trainers."""
-
-    def _get_train_sampler(self, dataset: Any = None) -> PromptBatches:
-        args = self.args
-        return PromptBatches(
-            prompts=len(self.train_dataset if dataset is None else dataset),
-            per_batch=args.generation_batch_size // args.num_generations,
-            generations=args.num_generations,
-            repeats=args.steps_per_generation,
-            seed=args.data_seed,
-        )
-
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's, with the model as it will be served: without dropout, and with the cache of keys and
-        values that training with gradient checkpointing does without."""
-        if self.use_vllm:
-            return super()._generate_single_turn(*args, **kwargs)
-        self.model.eval()
-        try:
-            with self.accelerator.autocast() if torch.cuda.is_available() else nullcontext():
-                return super()._generate_single_turn(*args, **kwargs)
-        except RuntimeError as error:
-            if NO_DISTRIBUTION not in str(error):
-                raise
-            raise JobFailed(
-                "non_finite",
-                f"the model's probabilities are not finite at step {self.state.global_step + 1}",
-                "Lower train.learning_rate, or raise train.rl.kl; with bfloat16, try train.bf16 = false.",
-            ) from error
-        finally:
-            self.model.train()
-
-
-class RlooTrainer(_OwnAnswers, RLOOTrainer):  # type: ignore[misc]  # TRL has no types for it
-    """REINFORCE; the baseline of an answer is the mean reward of the prompt's other answers."""
-
-
-class GrpoTrainer(_OwnAnswers, GRPOTrainer):  # type: ignore[misc]
-    """Advantages in standard deviations of the rewards of the prompt's answers."""
+def _generates_with_vllm(job: RlJob) -> bool:
+    return job.settings.rl.vllm and torch.cuda.is_available()
