@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from selfreward import preflight
 from selfreward.config import Settings
+from selfreward.config.consistency import ignored
 from selfreward.continuity import check_settings, warn_of_versions
 from selfreward.errors import BadInput, DiskFull, Halted, TrainingError
 from selfreward.loop import run_iteration
@@ -67,8 +69,11 @@ class Agenda:
         """
         if self._only is None:
             require_imported(self._store, self._run, self._settings)
+            preflight.before_run(self._settings, self._directory)
             check_settings(self._store, self._run, self._settings, self._directory, self._accept_changes)
             warn_of_versions(self._store, self._run, self._reporter)
+            for said in ignored(self._settings):
+                self._reporter.say(said, level="warning")
         if self._store.runs.node(self._run.id).seeds_run_id is None:
             self._store_seeds()
         for checkpoint in self._only or ():
@@ -148,6 +153,7 @@ class Agenda:
         else:
             t, checkpoint = last.t, runs.checkpoint_by_id(last.checkpoint_id)
         place = await intact(self._at(t, checkpoint), self._sound)
+        await asyncio.to_thread(preflight.before_iteration, place)
         self._require_disk(place.model_path)
         return place
 

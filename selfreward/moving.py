@@ -2,12 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import make_url
 
-from selfreward.config import Settings
+from selfreward.config import JudgeSettings, MetaSettings, PairwiseSettings, Settings
 from selfreward.seeds.hub import PREFIX
 from selfreward.seeds.reader import BUILTIN
+
+S = TypeVar("S", JudgeSettings, PairwiseSettings, MetaSettings)
+"""What has a template."""
 
 
 def moved(settings: Settings, old: Path, new: Path, name: str, least: int) -> Settings:
@@ -28,7 +32,7 @@ def moved(settings: Settings, old: Path, new: Path, name: str, least: int) -> Se
             "self_instruct": settings.self_instruct.model_copy(
                 update={"template": _file(settings.self_instruct.template, old, new)}
             ),
-            "judge": settings.judge.model_copy(update={"template": _file(settings.judge.template, old, new)}),
+            "judge": _judge(settings.judge, old, new),
             "evaluation": evaluation.model_copy(
                 update={
                     "template": _file(evaluation.template, old, new),
@@ -37,6 +41,19 @@ def moved(settings: Settings, old: Path, new: Path, name: str, least: int) -> Se
                     ),
                 }
             ),
+        }
+    )
+
+
+def _judge(judge: JudgeSettings, old: Path, new: Path) -> JudgeSettings:
+    def elsewhere(section: S) -> S:
+        return section.model_copy(update={"template": _file(section.template, old, new)})
+
+    return elsewhere(judge).model_copy(
+        update={
+            "pairwise": elsewhere(judge.pairwise),
+            "meta": elsewhere(judge.meta),
+            "reward_model": _model(judge.reward_model, old, new),
         }
     )
 

@@ -4,33 +4,14 @@
 no effect does no harm. Both look at settings only; what needs a model or rows is in selfreward/preflight.py.
 """
 
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from selfreward.config import reinforcement
 from selfreward.config.settings import Settings
 
-LOSSES = (
-    "sigmoid",
-    "hinge",
-    "ipo",
-    "exo_pair",
-    "nca_pair",
-    "robust",
-    "bco_pair",
-    "sppo_hard",
-    "aot",
-    "aot_unpaired",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-    "sft",
-    "sigmoid_norm",
-)
-"""The loss types of TRL's DPOTrainer."""
 SMOOTHED = ("robust", "exo_pair")
-"""Those that know train.label_smoothing."""
+"""Losses of TRL's that know train.label_smoothing."""
 ON_PAIRS = ("dpo", "cdpo", "cream", "slic")
 """Objectives that take any pair of texts, a pair of judgements too."""
 FOR_PAIRS = (*ON_PAIRS, "reward_model")
@@ -196,25 +177,12 @@ def _cream(settings: Settings) -> Iterator[Conflict]:
         )
 
 
-def _dpo(settings: Settings) -> Iterator[Conflict]:
-    for loss in settings.train.losses:
-        if loss not in LOSSES:
-            near = difflib.get_close_matches(loss, LOSSES, n=1, cutoff=0.5)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            yield Conflict(
-                keys=("train.losses",),
-                message=f"there is no loss {loss!r}{meant}",
-                remedy=f"Losses: {', '.join(LOSSES)}.",
-            )
-
-
 def _rl(settings: Settings) -> Iterator[Conflict]:
     for keys, message, remedy in reinforcement.problems(settings):
         yield Conflict(keys=keys, message=message, remedy=remedy)
 
 
 OBJECTIVES: dict[str, Check] = {
-    "dpo": _dpo,
     "cdpo": _cdpo,
     "cream": _cream,
     "rrhf": _rrhf,

@@ -52,7 +52,7 @@ class Chooser:
 
     async def choose(self, messages: Sequence[ChatMessage], stem: str, choices: Sequence[str]) -> Choice:
         """See `Engine.choose`."""
-        junction = await self._junction(_tail(stem), tuple(choices))
+        junction = await self.settle(stem, choices)
         prompt = junction.join(await self._conversation(messages, stem.rstrip()))
         body = {
             "model": self._model,
@@ -65,6 +65,10 @@ class Chooser:
         }
         reply = await self._post("/v1/completions", body)
         return Choice(probabilities=_probabilities(reply, junction.choices))
+
+    async def settle(self, stem: str, choices: Sequence[str]) -> Junction:
+        """How the tokens go on from `stem` to each choice. Raises NotOneToken where they do not."""
+        return await self._junction(_tail(stem), tuple(choices))
 
     async def _conversation(self, messages: Sequence[ChatMessage], stem: str) -> list[int]:
         """Token ids of the conversation with a reply that has begun with `stem`."""

@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,9 @@ from rich.text import Text
 
 from selfreward import __version__
 from selfreward.config import SETTINGS_FILE, Settings, load_settings
+from selfreward.config.consistency import ignored
 from selfreward.errors import SelfRewardError
+from selfreward.places import root_of
 from selfreward.store import Store
 from selfreward.store.migrate import current_revision, head_revision
 
@@ -141,6 +145,7 @@ def _run(directory: Path) -> list[Finding]:
         Finding(level="ok", what="settings", state=state),
         _model(settings, directory),
         _database(settings, directory),
+        *_method(settings, directory),
         *_trackers(settings),
     ]
 
@@ -168,6 +173,34 @@ def _database(settings: Settings, directory: Path) -> Finding:
         return Finding(level="note", what="database", state=f"{where}: made by the first start")
     state = f"{where} at revision {current}, needs {head}"
     return Finding(level="missing", what="database", state=state, remedy="selfreward db upgrade")
+
+
+def _method(settings: Settings, directory: Path) -> list[Finding]:
+    """What the chosen judge and objective need besides: see selfreward/preflight.py."""
+    from selfreward import preflight
+
+    found = [Finding(level="note", what="settings", state=said) for said in ignored(settings)]
+    if name := preflight.reward_model_named(settings):
+        found.append(_tried("reward model", name, partial(preflight.before_run, settings, directory)))
+    if any(preflight.questions(settings)) and (model := _first_checkpoint(directory)):
+        asked = ", ".join(question.setting for question in preflight.questions(settings))
+        state = f"{model.name} has a token for each verdict ({asked})"
+        found.append(_tried("tokenizer", state, partial(preflight.require_tokens, settings, model)))
+    return found
+
+
+def _tried(what: str, state: str, check: Callable[[], None]) -> Finding:
+    try:
+        check()
+    except SelfRewardError as error:
+        return Finding(level="missing", what=what, state=error.message, remedy=error.hint)
+    return Finding(level="ok", what=what, state=state)
+
+
+def _first_checkpoint(directory: Path) -> Path | None:
+    """M_0 or M_1 where the model is prepared already."""
+    places = (root_of(directory) / "models" / name for name in ("M_0", "M_1"))
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _trackers(settings: Settings) -> list[Finding]:

@@ -103,6 +103,23 @@ def test_relative_paths_of_a_fork_mean_the_same_files(root: Path) -> None:
     assert not (directory / "forks").exists(), "forks of forks live beside them"
 
 
+def test_a_judges_files_mean_the_same_in_another_directory(tmp_path: Path) -> None:
+    old, new = tmp_path / "root", tmp_path / "root" / "forks" / "a"
+    (old / "reward").mkdir(parents=True)
+    (old / "mine.jinja").touch()
+    judge = {
+        "reward_model": "reward",
+        "pairwise": {"template": "mine.jinja"},
+        "meta": {"template": "mine.jinja"},
+    }
+    there = moved(Settings.model_validate({"judge": judge}), old, new, "a", 1).judge
+    assert there.reward_model == "../../reward"
+    assert there.pairwise.template == there.meta.template == "../../mine.jinja"
+    assert there.template == "judge_rubric.jinja"
+    of_the_run = Settings.model_validate({"judge": {"reward_model": "R_1"}})
+    assert moved(of_the_run, old, new, "a", 1).judge == of_the_run.judge
+
+
 def test_every_kind_of_path_is_moved_or_left(tmp_path: Path) -> None:
     old, new = tmp_path / "root", tmp_path / "root" / "forks" / "a"
     (old / "model").mkdir(parents=True)
