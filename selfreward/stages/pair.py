@@ -37,8 +37,10 @@ def run(place: Workplace) -> None:
     place.reporter.end(StageName.PAIR, detail)
 
 
-def describe(outcomes: dict[PairOutcome, int], pairs: int) -> str:
-    """Outcomes in words, after the number of pairs: a prompt can have several."""
+def describe(outcomes: dict[PairOutcome, int], pairs: int | None = None) -> str:
+    """Outcomes in words, after the number of pairs: a prompt can have several, None is for one each."""
+    if pairs is None:
+        pairs = outcomes.get(PairOutcome.PAIRED, 0)
     rest = ", ".join(
         f"{count} {outcome}" for outcome, count in sorted(outcomes.items()) if outcome != PairOutcome.PAIRED
     )

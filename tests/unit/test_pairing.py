@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward.config import PairSettings
-from selfreward.pairing import RULES, decide, draw_pairs
+from selfreward.pair_rules import RULES
+from selfreward.pairing import decide, draw_pairs
 from selfreward.types import CandidateStatus, PairOutcome, ScoredCandidate, ScoredPrompt
 
 
