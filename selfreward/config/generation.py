@@ -157,6 +157,10 @@ class MetaSettings(Section):
     template: str = "judge_meta.jinja"
     """Template of a comparison of two judgements, in prompts/ or a path from the run's directory."""
 
+    def applies(self, t: int) -> bool:
+        """Whether iteration t has meta-judging."""
+        return self.enabled and t > 0 and (not self.last_iteration or t <= self.last_iteration)
+
 
 class JudgeSettings(SamplingSettings):
     """Judging each answer 0–5 with the additive rubric (arXiv 2401.10020, section 2.2), or otherwise."""

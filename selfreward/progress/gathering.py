@@ -26,7 +26,7 @@ MOST_POINTS = 240
 """Of a training's curve."""
 LOSS, MARGIN = "loss", "rewards/margins"
 ACCURACIES = ("rewards/accuracies", "mean_token_accuracy")
-TRAININGS = (StageName.TRAIN, StageName.BASELINE)
+TRAININGS = (StageName.TRAIN, StageName.TRAIN_REWARD, StageName.BASELINE)
 
 
 def gather(

@@ -9,14 +9,20 @@ from functools import partial
 from selfreward.config import Settings
 from selfreward.progress.figures import StageProgress, TokenRates
 from selfreward.progress.rates import WINDOW_S, Meter, recent_rate, seconds_left
-from selfreward.progress.totals import OF_SEEDS, UNITS, Known, count, expected, total
+from selfreward.progress.totals import SELDOM, UNITS, Known, count, expected, total
 from selfreward.store import Store
 from selfreward.store.progress import EngineSessionRow, Newest, StageTimes
 from selfreward.types import IterationRow, LeaseRow, PairOutcome, RunRow, StageName, Status
 
 NOW_S, SELDOM_S = 0.001, 10.0
 """How long what was asked for is good: for this look alone, or for some time."""
-WITHOUT_ENGINE = (StageName.SELECT, StageName.PAIR, StageName.TRAIN, StageName.BASELINE)
+WITHOUT_ENGINE = (
+    StageName.SELECT,
+    StageName.PAIR,
+    StageName.TRAIN_REWARD,
+    StageName.TRAIN,
+    StageName.BASELINE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +147,7 @@ def _of_rows(look: Look) -> float | None:
 
 
 def _total(look: Look, known: Known, name: StageName) -> int | None:
-    if name not in OF_SEEDS or known.is_done(name):
+    if name not in SELDOM or known.is_done(name):
         return total(known, name)
     ask = partial(total, known, name)
     return look.meter.keep(("total", look.iteration.id, name), look.moment, SELDOM_S, ask)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from selfreward.stages.judge import judge_id, judge_of
 from selfreward.stages.workplace import Workplace
 from selfreward.store.consistency import PromptConsistency
-from selfreward.store.replacing import present_name
 from selfreward.types import CheckpointRow, ScoredPrompt, StageName
 
 PAGE = 250
@@ -33,12 +32,8 @@ def label(place: Workplace) -> float | None:
 
 
 def previous(place: Workplace) -> CheckpointRow | None:
-    """M_{t-1}, from which M_t was trained; None for a model that the run began with."""
-    runs, parent = place.store.runs, place.checkpoint.parent_id
-    if parent is None:
-        return None
-    row = runs.checkpoint_by_id(parent)  # it may have been lost, and have a successor
-    return runs.checkpoint_named(row.run_id, present_name(row.name)) or row
+    """M_{t-1}; None for a model that the run began with."""
+    return place.store.runs.checkpoint(place.run.id, place.checkpoint.version - 1)
 
 
 def measured(place: Workplace) -> bool:

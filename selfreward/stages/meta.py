@@ -24,8 +24,7 @@ PROMPT_HERE, RESPONSE_HERE = "(the user's request)", "(the response)"
 
 def enabled(place: Workplace) -> bool:
     """Whether the iteration has meta-judging: until `judge.meta.last_iteration`."""
-    settings = place.settings.judge.meta
-    return settings.enabled and (not settings.last_iteration or place.iteration.t <= settings.last_iteration)
+    return place.settings.judge.meta.applies(place.iteration.t)
 
 
 def stages(place: Workplace) -> tuple[StageName, ...]:

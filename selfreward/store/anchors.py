@@ -9,8 +9,8 @@ from selfreward.crash import crash_point
 from selfreward.store.candidates import candidate_row, move_cursor
 from selfreward.store.database import Database
 from selfreward.store.rows import AnySelect, insert_new
-from selfreward.store.schema import Candidate, Judgement, Prompt
-from selfreward.types import NewCandidate, PromptRow, PromptStatus
+from selfreward.store.schema import Candidate, Iteration, Judgement, Prompt
+from selfreward.types import IterationRow, NewCandidate, PromptRow, PromptStatus
 
 FIRST_INDEX = 1000
 """An anchor's candidate_index is this times its model's id and up: no other model's, none of M_t's own."""
@@ -92,6 +92,20 @@ def anchors_of(iteration_id: int) -> ColumnElement[bool]:
 def anchor_count(iteration_id: int) -> AnySelect:
     """How many anchors an iteration has."""
     return select(func.count()).select_from(Candidate).where(anchors_of(iteration_id))
+
+
+def anchor_judgements(iteration: IterationRow) -> AnySelect:
+    """(when, tokens) of the judgements of an iteration's anchors by the judge that counts."""
+    judge = select(Iteration.judge_id).where(Iteration.id == iteration.id).scalar_subquery()
+    query = select(Judgement.created_at, Judgement.token_count)
+    return query.join(Candidate, Candidate.id == Judgement.candidate_id).where(
+        anchors_of(iteration.data_iteration_id), Judgement.judge_id == judge
+    )
+
+
+def anchor_judgement_count(iteration: IterationRow) -> AnySelect:
+    """How many of those there are."""
+    return select(func.count()).select_from(anchor_judgements(iteration).subquery())
 
 
 def short_of_anchors(iteration_id: int, checkpoint_id: int, wanted: int, after: int, limit: int) -> AnySelect:

@@ -7,8 +7,9 @@ from sqlalchemy import delete, func, select
 
 from selfreward.crash import crash_point
 from selfreward.store.database import Database
-from selfreward.store.rows import insert_new
-from selfreward.store.schema import Consistency
+from selfreward.store.rows import AnySelect, insert_new
+from selfreward.store.schema import Consistency, Iteration, Judge
+from selfreward.types import IterationRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +63,10 @@ class Consistencies:
                 query.where(Consistency.iteration_id == iteration_id)
             ).one()
         return None if mean is None else float(mean), known, prompts
+
+
+def previous_judges(iteration: IterationRow) -> AnySelect:
+    """Ids of the judges that are another model than M_t and judge in the way that counts in the iteration."""
+    way = select(Judge.digest).join(Iteration, Iteration.judge_id == Judge.id)
+    mine = Judge.digest == way.where(Iteration.id == iteration.id).scalar_subquery()
+    return select(Judge.id).where(mine, Judge.checkpoint_id != iteration.checkpoint_id)

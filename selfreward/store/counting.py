@@ -78,6 +78,12 @@ def judgement_figures(iteration_id: int, judge_id: Any) -> AnySelect:
     )
 
 
+def judgement_total(iteration_id: int, judges: AnySelect) -> AnySelect:
+    """How many judgements of an iteration's candidates these judges have given."""
+    mine = (JudgementTally.iteration_id == iteration_id) & JudgementTally.judge_id.in_(judges)
+    return select(total(JudgementTally.judgements)).where(mine)
+
+
 def _iterations(connection: Connection, candidates: Iterable[int]) -> dict[int, int]:
     """The iteration of each of these candidates that M_t wrote."""
     mine = Candidate.id.in_(sorted(candidates)) & Candidate.checkpoint_id.is_(None)

@@ -6,8 +6,11 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from selfreward.store.counting import candidate_count, judgement_figures
+from selfreward.store.anchors import anchor_count, anchor_judgement_count
+from selfreward.store.consistency import previous_judges
+from selfreward.store.counting import candidate_count, judgement_figures, judgement_total
 from selfreward.store.database import Database
+from selfreward.store.meta import comparison_count
 from selfreward.store.rows import AnySelect, insert_new, insert_one, now
 from selfreward.store.schema import (
     Answer,
@@ -140,6 +143,15 @@ def _judgements(iteration: IterationRow) -> AnySelect:
     return judgement_figures(iteration.data_iteration_id, judge)
 
 
+def _judgements_before(iteration: IterationRow) -> AnySelect:
+    """Those by the model before M_t, which judges in the same way."""
+    return judgement_total(iteration.data_iteration_id, previous_judges(iteration))
+
+
+def _anchors(iteration: IterationRow) -> AnySelect:
+    return anchor_count(iteration.data_iteration_id)
+
+
 def _decisions(iteration: IterationRow) -> AnySelect:
     return select(func.count()).where(PairDecision.iteration_id == iteration.id)
 
@@ -172,7 +184,12 @@ _COUNTS: Mapping[StageName, Callable[[IterationRow], AnySelect]] = {
     StageName.SELF_INSTRUCT: _accepted,
     StageName.SAMPLE: _candidates,
     StageName.JUDGE: _judgements,
+    StageName.META_JUDGE: comparison_count,
+    StageName.JUDGE_PREVIOUS: _judgements_before,
+    StageName.ANCHOR: _anchors,
+    StageName.JUDGE_ANCHOR: anchor_judgement_count,
     StageName.PAIR: _decisions,
+    StageName.TRAIN_REWARD: partial(_steps, StageName.TRAIN_REWARD),
     StageName.TRAIN: partial(_steps, StageName.TRAIN),
     StageName.BASELINE: partial(_steps, StageName.BASELINE),
     StageName.SELECT: _examples,

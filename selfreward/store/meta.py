@@ -10,9 +10,16 @@ from selfreward.crash import crash_point
 from selfreward.meta_judging import Battle, BestAndWorst, MetaTask, WrittenJudgement, orders, to_compare
 from selfreward.store.candidates import move_cursor
 from selfreward.store.database import Database
-from selfreward.store.rows import insert_new, now
-from selfreward.store.schema import Candidate, Judgement, JudgementComparison, JudgementPair, Prompt
-from selfreward.types import JudgementStatus
+from selfreward.store.rows import AnySelect, insert_new, now
+from selfreward.store.schema import (
+    Candidate,
+    Iteration,
+    Judgement,
+    JudgementComparison,
+    JudgementPair,
+    Prompt,
+)
+from selfreward.types import IterationRow, JudgementStatus
 
 PAGE = 250
 TOO_LONG = "too_long"
@@ -131,13 +138,6 @@ class Meta:
                     found[candidate_id].append(battle)
         return found
 
-    def comparison_count(self, meta_judge_id: int, iteration_ids: Sequence[int]) -> int:
-        """Comparisons that the meta judge made in these iterations, readable or not."""
-        mine = JudgementComparison.iteration_id.in_(iteration_ids)
-        query = select(func.count()).where(mine, JudgementComparison.judge_id == meta_judge_id)
-        with self._database.read() as connection:
-            return connection.execute(query).scalar_one()
-
     def add_pairs(self, iteration_id: int, pairs: Mapping[int, BestAndWorst]) -> None:
         """Store the pairs of an iteration by candidate. Repeats are ignored."""
         rows = [
@@ -246,3 +246,22 @@ def _compared(
         JudgementComparison.judge_id == meta_judge_id, JudgementComparison.first_id.in_(judgement_ids)
     )
     return {(first, second) for first, second in connection.execute(query)}
+
+
+def comparisons_of(iteration: IterationRow) -> AnySelect:
+    """(when, tokens) of the comparisons of judgements that count in an iteration.
+
+    A fork has them from the iteration whose candidates it uses, where it uses the judgements too.
+    """
+    judge = select(Iteration.judge_id).where(Iteration.id == iteration.id).scalar_subquery()
+    row = JudgementComparison
+    return (
+        select(row.created_at, row.token_count)
+        .join(Judgement, Judgement.id == row.first_id)
+        .where(row.iteration_id.in_({iteration.id, iteration.data_iteration_id}), Judgement.judge_id == judge)
+    )
+
+
+def comparison_count(iteration: IterationRow) -> AnySelect:
+    """How many of those there are."""
+    return select(func.count()).select_from(comparisons_of(iteration).subquery())

@@ -4,6 +4,9 @@ from typing import Any
 
 from sqlalchemy import ScalarSelect, literal, select
 
+from selfreward.store.anchors import anchor_judgements, anchors_of
+from selfreward.store.consistency import previous_judges
+from selfreward.store.meta import comparisons_of
 from selfreward.store.rows import AnySelect
 from selfreward.store.schema import (
     Answer,
@@ -13,6 +16,7 @@ from selfreward.store.schema import (
     Iteration,
     Judge,
     Judgement,
+    JudgementComparison,
     Prompt,
     RankedReply,
     ReplyJudgement,
@@ -66,6 +70,35 @@ def _judgements(iteration: IterationRow, limit: int) -> AnySelect:
     )
 
 
+def _judgements_before(iteration: IterationRow, limit: int) -> AnySelect:
+    """Of the model before M_t."""
+    last = select(Judgement.id).order_by(Judgement.id.desc()).limit(limit).subquery()
+    return (
+        select(Judgement.created_at, Judgement.token_count)
+        .join(last, last.c.id == Judgement.id)
+        .join(Candidate, Candidate.id == Judgement.candidate_id)
+        .where(
+            Candidate.iteration_id == iteration.data_iteration_id,
+            Judgement.judge_id.in_(previous_judges(iteration)),
+        )
+        .order_by(Judgement.id.desc())
+    )
+
+
+def _anchors(iteration: IterationRow, limit: int) -> AnySelect:
+    query = select(Candidate.created_at, Candidate.token_count)
+    mine = query.where(anchors_of(iteration.data_iteration_id))
+    return mine.order_by(Candidate.id.desc()).limit(limit)
+
+
+def _anchor_judgements(iteration: IterationRow, limit: int) -> AnySelect:
+    return anchor_judgements(iteration).order_by(Judgement.id.desc()).limit(limit)
+
+
+def _judgement_comparisons(iteration: IterationRow, limit: int) -> AnySelect:
+    return comparisons_of(iteration).order_by(JudgementComparison.id.desc()).limit(limit)
+
+
 def _answers(iteration: IterationRow, limit: int) -> AnySelect:
     last = select(Answer.id).order_by(Answer.id.desc()).limit(limit).subquery()
     query = select(Answer.created_at, Answer.token_count).join(last, last.c.id == Answer.id)
@@ -108,6 +141,10 @@ _BUILDERS = {
     StageName.SELF_INSTRUCT: _prompts,
     StageName.SAMPLE: _candidates,
     StageName.JUDGE: _judgements,
+    StageName.META_JUDGE: _judgement_comparisons,
+    StageName.JUDGE_PREVIOUS: _judgements_before,
+    StageName.ANCHOR: _anchors,
+    StageName.JUDGE_ANCHOR: _anchor_judgements,
     StageName.ANSWER_HELD_OUT: _answers,
     StageName.JUDGE_HELD_OUT: _of_replies,
     StageName.COMPARE: _comparisons,
