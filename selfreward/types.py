@@ -236,6 +236,12 @@ class CheckpointKind(StrEnum):
     REWARD = "reward"
     """R_t, a reward model: it scores, and writes nothing."""
 
+    @property
+    def from_pairs(self) -> bool:
+        """Whether it was trained on preference pairs."""
+        kinds = CheckpointKind
+        return self in {kinds.DPO, kinds.CDPO, kinds.CREAM, kinds.SLIC, kinds.REWARD}
+
 
 class ControlAction(StrEnum):
     """What a user can ask of a running daemon."""

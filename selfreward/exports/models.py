@@ -31,11 +31,12 @@ from selfreward.types import CheckpointKind, CheckpointRow, EvaluationRow, Metri
 BASE_CARD = "README.base.md"
 """What a card is called that came with the base model."""
 UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
-SECTIONS = {
+SECTIONS: dict[CheckpointKind, tuple[str, ...]] = {
     CheckpointKind.BASE: (),
     CheckpointKind.SFT: ("bootstrap",),
-    CheckpointKind.DPO: ("train",),
 }
+"""Settings that decide what a checkpoint becomes; of every other kind those in `TRAINED`."""
+TRAINED = ("pair", "train")
 
 
 def find_checkpoint(store: Store, run: RunRow, name: str) -> CheckpointRow:
@@ -116,8 +117,8 @@ def model_card(store: Store, run: RunRow, row: CheckpointRow, place: str) -> str
     """The README.md of a checkpoint. `place` is what its example loads."""
     ancestors = lineage(store, run.id, {row.name})
     exporting = Exporting(store.database)
-    before = [source for source in exporting.sources(run.id) if source.t < row.version]
-    worked = [source for source in before if source.t >= 1 and row.kind is CheckpointKind.DPO]
+    before = [source for source in exporting.sources(run.id) if source.t <= _made_in(row)]
+    worked = [source for source in before if source.t >= 1 and row.kind not in SECTIONS]
     base = base_model(store, run.id)
     names = {one.name for one in ancestors}
     return render(
@@ -141,12 +142,17 @@ def model_card(store: Store, run: RunRow, row: CheckpointRow, place: str) -> str
 
 
 def _settings(store: Store, run: RunRow, row: CheckpointRow) -> str:
-    sections = SECTIONS[row.kind]
-    return settings_text(store, run.id, row.version - 1, sections) if sections else ""
+    sections = SECTIONS.get(row.kind, TRAINED)
+    return settings_text(store, run.id, _made_in(row), sections) if sections else ""
+
+
+def _made_in(row: CheckpointRow) -> int:
+    """The iteration that trained it: R_t stands beside M_t."""
+    return row.version if row.kind is CheckpointKind.REWARD else row.version - 1
 
 
 def _versions(exporting: Exporting, row: CheckpointRow, before: list[Source]) -> dict[str, str]:
-    made_by = [source for source in before if source.t == row.version - 1]
+    made_by = [source for source in before if source.t == _made_in(row)]
     return exporting.trained_with(made_by[0]) if made_by and row.kind is not CheckpointKind.BASE else {}
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from selfreward.errors import BadInput
 from selfreward.report.metrics import ASSISTANT_FIGURES, Description
-from selfreward.types import CheckpointKind, CheckpointRow, EvaluationRow, GateResult, Metric, Suite
+from selfreward.types import CheckpointRow, EvaluationRow, GateResult, Metric, Suite
 
 
 class Change(StrEnum):
@@ -67,7 +67,7 @@ class ReportData:
 
     def trained_pairs(self, checkpoint: CheckpointRow) -> int | None:
         """Preference pairs it was trained on; None where pairs had no part in it."""
-        return self.pairs.get(checkpoint.version - 1) if checkpoint.kind is CheckpointKind.DPO else None
+        return self.pairs.get(checkpoint.version - 1) if checkpoint.kind.from_pairs else None
 
     def change(self, checkpoint: CheckpointRow, described: Description) -> Change | None:
         """Higher or lower than M_{t−1}, when the figure has a direction and the intervals do not overlap.

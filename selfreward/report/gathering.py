@@ -2,7 +2,7 @@
 
 from selfreward.report.data import ReportData
 from selfreward.store import Store
-from selfreward.types import RunRow
+from selfreward.types import CheckpointKind, RunRow
 
 
 def gather_report(store: Store, run: RunRow) -> ReportData:
@@ -16,7 +16,7 @@ def gather_report(store: Store, run: RunRow) -> ReportData:
     return ReportData(
         run=run.name,
         rows=store.evaluations.rows(run.id),
-        checkpoints=store.runs.checkpoints(run.id),
+        checkpoints=[row for row in store.runs.checkpoints(run.id) if row.kind is not CheckpointKind.REWARD],
         pairs=dict(sorted(pairs.items())),
         gates=store.gates.rows(run.id),
         score_histogram=store.evaluations.score_histogram(run.id),

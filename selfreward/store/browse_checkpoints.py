@@ -53,7 +53,6 @@ class BrowseCheckpoints:
 def _checkpoint(connection: Connection, row: AnyRow, root: Path | None) -> CheckpointDetail:
     refs = checkpoint_refs(connection)
     made_in = _made_in(connection, row)
-    stage = StageName.TRAIN if row.name == f"M_{row.version}" else StageName.BASELINE
     return CheckpointDetail(
         id=row.id,
         run=refs[row.id][0].run,
@@ -71,10 +70,17 @@ def _checkpoint(connection: Connection, row: AnyRow, root: Path | None) -> Check
         trained_in=None if made_in is None else iteration_refs(connection, Iteration.id == made_in)[0],
         pairs=_count(connection, PreferencePair, PreferencePair.excluded.is_(None), made_in),
         examples=_count(connection, SftExample, SftExample.kept.is_(True), made_in),
-        steps=_steps(connection, made_in, stage),
+        steps=_steps(connection, made_in, _stage_of(row)),
         works_in=tuple(iteration_refs(connection, Iteration.checkpoint_id == row.id)),
         evaluations=evaluations_of(connection, row),
     )
+
+
+def _stage_of(row: AnyRow) -> StageName:
+    """In which it was trained."""
+    if row.kind == CheckpointKind.REWARD:
+        return StageName.TRAIN_REWARD
+    return StageName.TRAIN if row.name == f"M_{row.version}" else StageName.BASELINE
 
 
 def _made_in(connection: Connection, row: AnyRow) -> int | None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from selfreward.config import Settings
 from selfreward.crash import crash_point
@@ -14,7 +14,7 @@ from selfreward.errors import BadInput
 from selfreward.store.database import Database
 from selfreward.store.replacing import present_name
 from selfreward.store.rows import now
-from selfreward.store.schema import Checkpoint, Iteration, Run, Stage
+from selfreward.store.schema import Checkpoint, Iteration, Run, Setting, Stage
 from selfreward.types import CheckpointRow, StageName, Status
 
 
@@ -31,6 +31,11 @@ class Stored:
     def is_step(self) -> bool:
         """M_0, M_1, …, and not what was made beside them on the way."""
         return self.name == f"M_{self.version}"
+
+    @property
+    def is_reward(self) -> bool:
+        """R_t, a reward model."""
+        return self.name == f"R_{self.version}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +58,13 @@ class Retained:
 
 
 def dispensable(stored: Sequence[Stored], needed: Collection[int], keep: int) -> list[Stored]:
-    """The checkpoints whose files may go: not M_0, M_1, the `keep` newest, a pinned or a `needed` one."""
+    """The checkpoints whose files may go.
+
+    Not M_0, M_1, the `keep` newest, the newest reward model, a pinned or a `needed` one.
+    """
     steps = sorted((row for row in stored if row.is_step), key=lambda row: row.version)
-    newest = {row.id for row in steps[-keep:]}
+    rewards = sorted((row for row in stored if row.is_reward), key=lambda row: row.version)
+    newest = {row.id for row in [*steps[-keep:], *rewards[-1:]]}
     first = {row.id for row in steps if row.version <= 1}
     return [row for row in stored if not row.pinned and row.id not in {*newest, *first, *needed}]
 
@@ -93,7 +102,7 @@ def _mark(connection: Connection, run_id: int, settings: Settings) -> list[str]:
     columns = (Checkpoint.id, Checkpoint.version, Checkpoint.name, Checkpoint.pinned)
     rows = connection.execute(select(*columns).where(mine).order_by(Checkpoint.id).with_for_update())
     stored = [Stored(**row._asdict()) for row in rows]
-    needed = _at_work(connection) | _forked(connection)
+    needed = _at_work(connection) | _forked(connection) | _judging(connection, stored, settings)
     if settings.evaluation.enabled:
         needed |= {row.id for row in stored if row.is_step} - _measured(connection)
     going = dispensable(stored, needed, settings.daemon.keep_checkpoints)
@@ -114,6 +123,16 @@ def _forked(connection: Connection) -> set[int]:
     """What forks start from."""
     first = (Iteration.run_id == Run.id) & (Iteration.t == Run.parent_iteration)
     return set(connection.scalars(select(Iteration.checkpoint_id).join(Run, first)))
+
+
+def _judging(connection: Connection, stored: Sequence[Stored], settings: Settings) -> set[int]:
+    """Reward models that this run's settings name as judge, or those that a run was last worked on with."""
+    newest = select(func.max(Iteration.id)).group_by(Iteration.run_id)
+    used = select(Setting.body).join(Iteration, Iteration.setting_hash == Setting.hash)
+    bodies = connection.scalars(used.where(Iteration.id.in_(newest)))
+    named = {str(body.get("judge", {}).get("reward_model", "")).strip() for body in bodies}
+    named.add(settings.judge.reward_model.strip())
+    return {row.id for row in stored if row.is_reward and row.name in named}
 
 
 def _measured(connection: Connection) -> set[int]:

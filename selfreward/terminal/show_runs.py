@@ -31,7 +31,7 @@ from selfreward.terminal.blocks import (
 )
 from selfreward.terminal.log import event_line
 from selfreward.text import printable
-from selfreward.types import EvaluationRow, GateResult, GateState, Status
+from selfreward.types import CheckpointKind, EvaluationRow, GateResult, GateState, Status
 
 BAR = 24
 """Characters of the longest bar."""
@@ -210,7 +210,10 @@ def _checkpoint(detail: CheckpointDetail, sheet: Sheet) -> Iterator[RenderableTy
     yield Text()
     made = [f"show iteration {detail.trained_in.t}"] if detail.trained_in else []
     parent = [f"diff {detail.ancestors[0].name} {detail.name}"] if detail.ancestors else []
-    yield sheet.go_on(*made, *parent, f"export answers {detail.name} answers.json")
+    if detail.kind is CheckpointKind.REWARD:  # which answers nothing
+        yield sheet.go_on(*made, f"export model {detail.name} {detail.name.lower()}")
+    else:
+        yield sheet.go_on(*made, *parent, f"export answers {detail.name} answers.json")
 
 
 def _about(detail: CheckpointDetail) -> Iterator[tuple[str, RenderableType | None]]:

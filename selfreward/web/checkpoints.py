@@ -14,7 +14,7 @@ from selfreward.report.table import LEGEND, Section, sections
 from selfreward.store.browse import Browse
 from selfreward.store.browse_answers import outcome
 from selfreward.store.browsed import AnswersRow, CheckpointDetail
-from selfreward.types import CheckpointRow, RunRow, Verdict
+from selfreward.types import CheckpointKind, CheckpointRow, RunRow, Verdict
 from selfreward.web.rendering import render
 from selfreward.web.search import query_of, read_places
 from selfreward.web.site import Missing, RunNeeded, Site, SiteNeeded
@@ -36,7 +36,7 @@ def checkpoint(
 ) -> Response:
     """One checkpoint; `against` names the one whose answers stand beside its own, M_{t−1} if empty."""
     places = read_places(request.query_params)
-    checkpoints = site.store.runs.checkpoints(run.id)
+    checkpoints = _measurable(site.store.runs.checkpoints(run.id))
     detail = _detail(site, run, name)
     other = _other(checkpoints, detail, against)
     context: dict[str, Any] = {"summary": None, "answers": None}
@@ -67,6 +67,11 @@ def preferences(row: AnswersRow, first: str, second: str) -> list[tuple[str, str
     return [(judge, said[outcome([*verdicts])]) for judge, verdicts in by_judge]
 
 
+def _measurable(checkpoints: Sequence[CheckpointRow]) -> list[CheckpointRow]:
+    """Those that answer and judge: a reward model does neither."""
+    return [row for row in checkpoints if row.kind is not CheckpointKind.REWARD]
+
+
 def _kept(against: str) -> dict[str, str]:
     return {"against": against} if against else {}
 
@@ -95,6 +100,8 @@ def _previous(checkpoints: Sequence[CheckpointRow], detail: CheckpointDetail) ->
     """M_{t−1}; what it was trained from for the SFT baseline, which stands beside the line."""
     by_name = {row.name: row for row in checkpoints}
     parent = detail.ancestors[0].name if detail.ancestors else ""
+    if detail.kind is CheckpointKind.REWARD:
+        return None
     before = f"M_{detail.version - 1}"
     return by_name.get(before if before in by_name else parent)
 
