@@ -1,18 +1,18 @@
-"""DPO of M_t on its own preference pairs with TRL (arXiv 2305.18290). Runs in the child only."""
+"""DPO of M_t on its own preference pairs with TRL (arXiv 2305.18290), and its relatives. Child only."""
 
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig
 
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed
 from selfreward.training.jobs import DpoJob
 from selfreward.training.origin import read_rows
-from selfreward.training.resuming import ResumableTrainer
+from selfreward.training.preferences import DpoTrainer, PairCollator, SlicTrainer, SoftDpoTrainer
+from selfreward.training.sequences import Tokens, tokenised
 from selfreward.training.trainer import (
-    SortedBatches,
     Stream,
     adapter,
     common_arguments,
@@ -23,6 +23,9 @@ from selfreward.training.trainer import (
     token_count,
 )
 
+OWN_LOSSES = {"cdpo": SoftDpoTrainer, "cream": SoftDpoTrainer, "slic": SlicTrainer}
+"""Trainers of the objectives that are no loss of TRL's."""
+
 
 def train_dpo(job: DpoJob, events: EventWriter) -> str:
     """Make M_{t+1} from M_t and publish it as `job.output`; returns its digest.
@@ -32,7 +35,7 @@ def train_dpo(job: DpoJob, events: EventWriter) -> str:
     """
     config, tokenizer = load_text_parts(job.model)
     pairs = _fitting_pairs(job, tokenizer, longest(config, job.settings), events)
-    trainer = _trainer(job, load_model(job, config, events), tokenizer, pairs, events)
+    trainer = build_trainer(job, load_model(job, config, events), tokenizer, pairs, events)
     origin = job.origin(pairs)
     trainer.train_on(job, origin, events)
     return publish_trained(job, trainer.model, config, [job.origin(), origin])
@@ -58,52 +61,63 @@ def _fitting_pairs(
 
 
 def _conversation(row: dict[str, Any]) -> dict[str, Any]:
-    """A pair in TRL's conversational format."""
-    return {
-        "prompt": [{"role": "user", "content": row["prompt"]}],
-        "chosen": [{"role": "assistant", "content": row["chosen"]}],
-        "rejected": [{"role": "assistant", "content": row["rejected"]}],
-    }
+    """A pair in TRL's conversational format, with its reference if it has one."""
+    sides = [name for name in ("chosen", "rejected", "reference") if row.get(name) is not None]
+    prompt = {"prompt": [{"role": "user", "content": row["prompt"]}]}
+    return prompt | {side: [{"role": "assistant", "content": row[side]}] for side in sides}
 
 
 def _longer_side(tokenizer: PreTrainedTokenizerBase, pair: dict[str, Any]) -> int:
-    """Tokens of the longer side, prompt and template included."""
-    return max(token_count(tokenizer, pair["prompt"] + pair[side]) for side in ("chosen", "rejected"))
+    """Tokens of the longest side, prompt and template included."""
+    sides = (name for name in ("chosen", "rejected", "reference") if name in pair)
+    return max(token_count(tokenizer, pair["prompt"] + pair[side]) for side in sides)
 
 
-def _trainer(
+def build_trainer(
     job: DpoJob,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: list[dict[str, Any]],
     events: EventWriter,
-) -> "DpoTrainer":
+) -> DpoTrainer:
     """TRL's trainer, its reference log-probabilities already computed from the untouched M_t."""
     # In evaluation mode while TRL computes the reference: dropout must not touch it.
     model.eval()
-    return DpoTrainer(
+    settings = job.settings
+    own = OWN_LOSSES.get(settings.objective)
+    trainer = (own or DpoTrainer)(
         model=model,
         args=DPOConfig(
             **common_arguments(job),
-            beta=job.settings.beta,
-            loss_type=["sigmoid"],
-            disable_dropout=job.settings.dropout == 0,
+            beta=settings.beta,
+            loss_type=["sigmoid"] if own else list(settings.losses),
+            loss_weights=None if own else list(settings.loss_weights) or None,
+            label_smoothing=settings.label_smoothing,
+            disable_dropout=settings.dropout == 0,
             precompute_ref_log_probs=True,
         ),
-        train_dataset=Dataset.from_list([_conversation(pair) for pair in pairs]),
+        data_collator=PairCollator(_padding(tokenizer)) if own else None,
+        train_dataset=Dataset.from_list([_row(job, tokenizer, pair, own is not None) for pair in pairs]),
         processing_class=tokenizer,
         callbacks=[Stream(events, job.section, pairs=len(pairs))],
-        peft_config=adapter(job.settings.lora),
+        peft_config=adapter(settings.lora),
     )
+    trainer.own = settings
+    return trainer
 
 
-class DpoTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]  # TRL has no types for it
-    """TRL's trainer, with less padding: a batch is drawn as ever, then cut into micro-batches by length."""
+def _row(job: DpoJob, tokenizer: PreTrainedTokenizerBase, pair: dict[str, Any], own: bool) -> dict[str, Any]:
+    """What TRL is given, and what the losses of `preferences` need besides."""
+    row = _conversation({**pair, "reference": None})
+    if not own:
+        return row
+    label = pair.get("soft_label")
+    row["soft_label"] = 1 - job.settings.label_smoothing if label is None else label
+    reference = pair.get("reference")
+    tokens = Tokens([], 0) if reference is None else tokenised(tokenizer, pair["prompt"], reference)
+    return row | {"reference_ids": tokens.ids, "reference_begin": tokens.begin}
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SortedBatches:
-        lengths = [
-            len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
-            for row in self.train_dataset
-        ]
-        batch_size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return SortedBatches(lengths, batch_size, self.args.data_seed)
+
+def _padding(tokenizer: PreTrainedTokenizerBase) -> int:
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(token for token in known if token is not None)

@@ -16,6 +16,7 @@ import json
 import math
 import random
 import shutil
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,31 @@ from selfreward.crash import crash_point
 from selfreward.training import checkpoint
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed, memory_hint, require_space
-from selfreward.training.jobs import DpoJob, SftJob
+from selfreward.training.jobs import AnyTraining, RewardJob
 from selfreward.training.origin import read_rows
 from selfreward.training.states import STATE, States, forget, states_of
 
 ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 CHANGES_PER_TENSOR = 4
-TEXTS = {"dpo": ("prompt", "chosen", "rejected"), "sft": ("input", "completion")}
-IDS = {"dpo": "pair_id", "sft": "example_id"}
-NAMES = {"dpo": "pairs", "sft": "examples"}
+PAIR = ("prompt", "chosen", "rejected")
+TEXTS = {"dpo": PAIR, "sft": ("input", "completion"), "reward": PAIR, "rl": ("prompt", "prompt")}
+IDS = {"dpo": "pair_id", "sft": "example_id", "reward": "pair_id", "rl": "prompt_id", "rank": "prompt_id"}
+NAMES = {"dpo": "pairs", "sft": "examples", "reward": "pairs", "rl": "prompts", "rank": "prompts"}
+PAIR_FIGURES = {"rewards/chosen": 0.5, "rewards/rejected": -0.5, "rewards/margins": 1.0}
+FIGURES = {
+    "dpo": PAIR_FIGURES,
+    "rank": {"rewards/margins": 1.0},
+    "reward": PAIR_FIGURES,
+    "rl": {"reward": 1.0, "kl": 0.01},
+    "sft": {},
+}
+"""What the figures of each kind of job come to in the end; they begin at 0."""
+ACCURACY = {
+    "dpo": "rewards/accuracies",
+    "rank": "rewards/accuracies",
+    "reward": "rewards/accuracies",
+    "sft": "mean_token_accuracy",
+}
 
 
 class Behaviour(BaseModel):
@@ -49,7 +66,7 @@ class Behaviour(BaseModel):
     non_finite_at: int = 0
 
 
-def train_fake(job: DpoJob | SftJob, events: EventWriter) -> str:
+def train_fake(job: AnyTraining, events: EventWriter) -> str:
     """Publish M_t, slightly changed, as `job.output`; returns its digest.
 
     Raises JobFailed as the real trainers do, and where `fake_args` ask for it.
@@ -66,7 +83,7 @@ def train_fake(job: DpoJob | SftJob, events: EventWriter) -> str:
 
 
 def _train(
-    job: DpoJob | SftJob, behaviour: Behaviour, count: int, states: States | None, events: EventWriter
+    job: AnyTraining, behaviour: Behaviour, count: int, states: States | None, events: EventWriter
 ) -> None:
     """Step after step, from where the newest state was saved."""
     settings = job.settings
@@ -101,7 +118,7 @@ def _save(states: States, step: int) -> None:
     crash_point("train:saved")
 
 
-def _behaviour(job: DpoJob | SftJob) -> Behaviour:
+def _behaviour(job: AnyTraining) -> Behaviour:
     try:
         return Behaviour.model_validate(job.settings.fake_args)
     except ValidationError as error:
@@ -110,30 +127,32 @@ def _behaviour(job: DpoJob | SftJob) -> Behaviour:
         raise JobFailed("crash", f"{job.section}.fake_args: {problems}", f"There are: {known}.") from error
 
 
-def _fitting(job: DpoJob | SftJob, events: EventWriter) -> list[dict[str, Any]]:
+def _fitting(job: AnyTraining, events: EventWriter) -> list[dict[str, Any]]:
     """What is short enough to learn from; the rest is reported."""
     rows = list(read_rows(job.data))
     limit, name = job.settings.max_length, IDS[job.kind]
-    too_long = [row[name] for row in rows if _longer_side(job, row) > limit]
+    too_long = [row[name] for row in rows if _longest_side(job, row) > limit]
     if too_long:
         events.emit("too_long", **{f"{name}s": too_long})
     fitting = [row for row in rows if row[name] not in set(too_long)]
-    needed = max(1, job.settings.min_pairs) if isinstance(job, DpoJob) else 1
-    if len(fitting) < needed:
+    if len(fitting) < job.needed:
         raise JobFailed(
-            "too_few_pairs" if isinstance(job, DpoJob) else "too_few_examples",
+            "too_few_pairs" if NAMES[job.kind] == "pairs" else "too_few_examples",
             f"{len(fitting)} {NAMES[job.kind]} can be trained on, of {len(rows)}; "
-            f"{len(too_long)} are longer than {limit} tokens; {needed} are needed",
+            f"{len(too_long)} are longer than {limit} tokens; {job.needed} are needed",
         )
     return fitting
 
 
-def _longer_side(job: DpoJob | SftJob, row: dict[str, Any]) -> int:
-    first, *sides = (len(str(row[name]).split()) for name in TEXTS[job.kind])
-    return first + max(sides)
+def _longest_side(job: AnyTraining, row: dict[str, Any]) -> int:
+    if job.kind == "rank":
+        first, *sides = row["prompt"], *(candidate["text"] for candidate in row["candidates"])
+    else:
+        first, *sides = (row[name] for name in TEXTS[job.kind])
+    return len(str(first).split()) + max(len(str(side).split()) for side in sides)
 
 
-def _step(job: DpoJob | SftJob, behaviour: Behaviour, step: int, steps: int, events: EventWriter) -> None:
+def _step(job: AnyTraining, behaviour: Behaviour, step: int, steps: int, events: EventWriter) -> None:
     """One step: nothing is computed, but its figures look like a training that works."""
     time.sleep(behaviour.step_seconds)
     if step == behaviour.fail_at_step:
@@ -148,7 +167,7 @@ def _step(job: DpoJob | SftJob, behaviour: Behaviour, step: int, steps: int, eve
     crash_point("train:step")
 
 
-def _figures(job: DpoJob | SftJob, progress: float) -> dict[str, float]:
+def _figures(job: AnyTraining, progress: float) -> dict[str, float]:
     """Figures under TRL's names; the first loss is ln 2, as DPO's is where the policy is the reference."""
     settings = job.settings
     peak, final = settings.learning_rate, settings.final_learning_rate
@@ -157,24 +176,21 @@ def _figures(job: DpoJob | SftJob, progress: float) -> dict[str, float]:
         "grad_norm": 1.0 - progress / 2,
         "learning_rate": peak + (final - peak) * progress,
     }
-    if isinstance(job, SftJob):
-        return {**common, "mean_token_accuracy": 0.5 + progress / 2}
-    return {
-        **common,
-        "rewards/chosen": progress / 2,
-        "rewards/rejected": -progress / 2,
-        "rewards/margins": progress,
-        "rewards/accuracies": min(1.0, 2 * progress),
-    }
+    own = {name: end * progress for name, end in FIGURES[job.kind].items()}
+    if name := ACCURACY.get(job.kind):
+        own[name] = 0.5 + progress / 2
+    return {**common, **own}
 
 
-def _publish(job: DpoJob | SftJob, origin: str) -> str:
+def _publish(job: AnyTraining, origin: str) -> str:
     """M_t's files, with other weights, as a checkpoint of its own."""
     weights = sorted(job.model.glob("*.safetensors"))
     require_space(job.output.parent, sum(file.stat().st_size for file in weights))
     temporary = checkpoint.temporary_path(job.output, job.fence)
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(job.model, temporary, ignore=shutil.ignore_patterns(checkpoint.MANIFEST))
+    if isinstance(job, RewardJob):
+        _give_head(temporary, random.Random(origin))
     for file in weights:
         _change(temporary / file.name, random.Random(f"{origin}\0{file.name}"))
     digest = checkpoint.write_manifest(temporary, [job.origin(), origin])
@@ -199,3 +215,28 @@ def _change(path: Path, draw: random.Random) -> None:
                 byte = file.read(1)[0]
                 file.seek(place)
                 file.write(bytes([byte ^ draw.randint(1, 127)]))
+
+
+def _give_head(directory: Path, draw: random.Random) -> None:
+    """Make a language model a sequence classifier with one label: a head for its score, and its config."""
+    path = directory / "config.json"
+    config: dict[str, Any] = json.loads(path.read_bytes())
+    names = [name.replace("ForCausalLM", "ForSequenceClassification") for name in config["architectures"]]
+    labels = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    path.write_text(json.dumps({**config, "architectures": names, **labels}, indent=2), encoding="utf-8")
+    size = config["hidden_size"]
+    numbers = struct.pack(f"<{size}f", *(draw.uniform(-0.1, 0.1) for _ in range(size)))
+    for file in sorted(directory.glob("*.safetensors"))[:1]:
+        _append(file, "score.weight", [1, size], numbers)
+
+
+def _append(file: Path, name: str, shape: list[int], numbers: bytes) -> None:
+    """One tensor more, of F32, behind the others."""
+    content = file.read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8:begin]), content[begin:]
+    offsets = [len(data), len(data) + len(numbers)]
+    written = json.dumps(header | {name: {"dtype": "F32", "shape": shape, "data_offsets": offsets}}).encode()
+    written += b" " * (-len(written) % 8)
+    file.unlink()
+    file.write_bytes(len(written).to_bytes(8, "little") + written + data + numbers)

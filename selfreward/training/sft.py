@@ -38,7 +38,7 @@ def train_sft(job: SftJob, events: EventWriter) -> str:
     config, tokenizer = load_text_parts(job.model)
     examples = _fitting_examples(job, tokenizer, longest(config, job.settings), events)
     model = load_model(job, config, events)
-    trainer = _trainer(job, model, tokenizer, examples, events)
+    trainer = build_trainer(job, model, tokenizer, examples, events)
     _check_ends(trainer.train_dataset, _stop_tokens(model, tokenizer), events)
     origin = job.origin(examples)
     trainer.train_on(job, origin, events)
@@ -57,14 +57,14 @@ def _fitting_examples(
     }
     if too_long:
         events.emit("too_long", example_ids=sorted(too_long))
-    if len(too_long) == len(examples):
+    if len(fitting := [each for each in examples if each["example_id"] not in too_long]) < job.needed:
         raise JobFailed(
             "too_few_examples",
-            f"none of {len(examples)} examples can be trained on: "
+            f"{len(fitting) or 'none'} of {len(examples)} examples can be trained on: "
             f"{len(too_long)} are longer than {limit} tokens",
             f"Give more examples, or raise {job.section}.max_length if the model's context allows it.",
         )
-    return [example for example in examples if example["example_id"] not in too_long]
+    return fitting
 
 
 def _conversation(row: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _conversation(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _trainer(
+def build_trainer(
     job: SftJob,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
