@@ -137,7 +137,7 @@ class TrainSettings(TrainerSettings):
     weighed by the consistency with the previous model's ranking (2410.12735); `slic` (2305.10425); `rrhf`
     (2304.05302) over all candidates; `sft_positive`: the best answers only; `reward_model`: a reward model
     R_t, M_t stays as it is; `rl`: RLAIF (2309.00267) and RLHF (2203.02155)."""
-    losses: tuple[str, ...] = ("sigmoid",)
+    losses: tuple[str, ...] = Field(default=("sigmoid",), min_length=1)
     """`dpo`: TRL's loss types, added up: sigmoid, ipo, robust, exo_pair, nca_pair, bco_pair, sppo_hard, …;
     ("sigmoid", "sft") with equal weights is IRPO (arXiv 2404.19733)."""
     loss_weights: tuple[float, ...] = ()
@@ -168,6 +168,12 @@ class TrainSettings(TrainerSettings):
     def _a_weight_for_each_loss(self) -> Self:
         if self.loss_weights and len(self.loss_weights) != len(self.losses):
             raise ValueError(f"{len(self.loss_weights)} loss_weights for {len(self.losses)} losses")
+        return self
+
+    @model_validator(mode="after")
+    def _exo_knows_of_wrong_labels(self) -> Self:
+        if self.objective == "dpo" and "exo_pair" in self.losses and not self.label_smoothing:
+            raise ValueError("losses: exo_pair needs label_smoothing above 0; its paper has 0.001")
         return self
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from selfreward.config import Settings
 from selfreward.errors import BadInput, TrainingError
-from selfreward.stages import evaluate, making
+from selfreward.stages import evaluate, making, objectives, reward
 from selfreward.stages.model import prepare_model
 from selfreward.stages.workplace import Workplace
 from selfreward.store.replacing import files_are_back, move_iteration, present_name, replace_checkpoint
@@ -46,6 +46,13 @@ async def intact(place: Workplace, sound: set[str]) -> Workplace:
         move_iteration, place.store.database, place.iteration.id, checkpoint.id, evaluate.ALL
     )
     return replace(found, iteration=replace(place.iteration, checkpoint_id=checkpoint.id))
+
+
+async def available(place: Workplace, other: Workplace) -> Workplace:
+    """The `other` place with its checkpoint intact, which may be another than M_t: read in full then."""
+    if other.checkpoint.id == place.checkpoint.id:
+        return other
+    return replace(other, checkpoint=await _intact(place, other.checkpoint, set()))
 
 
 async def _intact(place: Workplace, checkpoint: CheckpointRow, sound: set[str]) -> CheckpointRow:
@@ -156,8 +163,9 @@ async def _prepare_again(place: Workplace, checkpoint: CheckpointRow, problems: 
 
 
 def _made_in(place: Workplace, checkpoint: CheckpointRow, problems: list[str]) -> IterationRow:
-    """The iteration that trained the checkpoint: 0 for the baseline, which stands beside M_0."""
-    iteration = place.store.runs.iteration(checkpoint.run_id, max(checkpoint.version - 1, 0))
+    """The iteration that trained the checkpoint; the baseline stands beside M_0, and R_t beside M_t."""
+    t = checkpoint.version - (checkpoint.kind is not CheckpointKind.REWARD)
+    iteration = place.store.runs.iteration(checkpoint.run_id, max(t, 0))
     if iteration is None or checkpoint.parent_id is None:
         message = f"{_describe(place, checkpoint, problems)}, and it is not stored what it was trained on"
         raise BadInput(message, HINT)
@@ -176,20 +184,30 @@ def _place_of(place: Workplace, iteration: IterationRow, parent: CheckpointRow) 
 
 async def _train_again(place: Workplace, checkpoint: CheckpointRow) -> str:
     """The digest that comes of it this time. Its figures are those of another attempt of the stage."""
-    runs, baseline = place.store.runs, checkpoint.name == making.BASELINE
-    name = StageName.BASELINE if baseline else StageName.TRAIN
+    runs, name = place.store.runs, _stage_of(checkpoint)
     await asyncio.to_thread(runs.reopen_stage, place.iteration.id, name)
     stage = await asyncio.to_thread(runs.begin_stage, place.iteration.id, name)
     output = place.root / checkpoint.path
     if checkpoint.kind is CheckpointKind.SFT:
-        kinds = making.BASELINE_KINDS if baseline else making.BOTH
+        kinds = making.BASELINE_KINDS if name is StageName.BASELINE else making.BOTH
         digest = await making.sft(place, stage, output, kinds, aside=DAMAGED)
+    elif checkpoint.kind is CheckpointKind.REWARD:
+        digest = await reward.make(place, stage, output, aside=DAMAGED)
+    elif checkpoint.kind is CheckpointKind.COPY:  # whatever became of the reward model beside it
+        digest = await asyncio.to_thread(objectives.copy, place, output, DAMAGED)
     else:
-        digest = await making.dpo(place, stage, output, aside=DAMAGED)
+        digest = await objectives.make(place, stage, output, checkpoint.kind, aside=DAMAGED)
     detail = f"{checkpoint.name} {digest[:12]}"
     await asyncio.to_thread(runs.finish_stage, stage.id, detail)
     place.reporter.end(name, detail)
     return digest
+
+
+def _stage_of(checkpoint: CheckpointRow) -> StageName:
+    """In which it was trained."""
+    if checkpoint.kind is CheckpointKind.REWARD:
+        return StageName.TRAIN_REWARD
+    return StageName.BASELINE if checkpoint.name == making.BASELINE else StageName.TRAIN
 
 
 async def _as_before(place: Workplace, checkpoint: CheckpointRow, origin: str) -> CheckpointRow:

@@ -16,7 +16,13 @@ from selfreward.training.jobs import SCRATCH, AnyTraining
 from selfreward.training.launch import Stopped, run_job
 from selfreward.types import MetricPoint, StageRow, Status
 
-SHOWN = {"loss": "loss", "rewards/margins": "margin", "mean_token_accuracy": "accuracy"}
+SHOWN = {
+    "loss": "loss",
+    "rewards/margins": "margin",
+    "mean_token_accuracy": "accuracy",
+    "reward": "reward",
+    "kl": "kl",
+}
 NEED_MEMORY = ("out_of_memory", "killed")
 """Kinds of failure that less in memory at once may avoid: the system kills who takes too much."""
 LeaveOut = Callable[[Sequence[int]], None]
