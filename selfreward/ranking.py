@@ -56,8 +56,8 @@ def averaged(orders: Orders) -> dict[Couple, float | None]:
     return {
         (a, b): None
         if (there := orders[a, b]) is None or (back := orders[b, a]) is None
-        # One minus the other last: so that two orders that agree on nothing give 0.5 exactly.
-        else (1 + there - back) / 2
+        # Written so that a judge that sees only places comes to 0.5 exactly.
+        else 0.5 + (there - back) / 2
         for a, b in sorted({couple(*order) for order in orders})
         if (a, b) in orders and (b, a) in orders
     }
@@ -90,6 +90,8 @@ def scores(candidates: Sequence[int], preferences: Preferences, strength: str) -
     """
     met = {key: value for key, value in preferences.items() if set(key) <= set(candidates)}
     compared = [one for one in candidates if any(one in key for key in met)]
+    if not compared:
+        return dict.fromkeys(candidates)
     rates = win_rates(compared, met) if strength == "win_rate" else expected(strengths(compared, met))
     return {one: BEST * min(1.0, max(0.0, rates[one])) if one in rates else None for one in candidates}
 
@@ -131,7 +133,9 @@ def strengths(candidates: Sequence[int], preferences: Preferences) -> dict[int, 
         found[b, a] -= weight
         return found + np.diag(PRIOR * expit(s) * expit(-s))
 
-    fitted = minimize(loss, np.zeros(size), jac=True, hess=curvature, method="trust-exact")
+    fitted = minimize(
+        loss, np.zeros(size), jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-9}
+    )
     return dict(zip(candidates, map(float, fitted.x), strict=True))
 
 

@@ -62,7 +62,8 @@ class Comparisons:
         Of this judge and the candidates of an iteration: a comparison is one order of a couple.
         """
         with self._database.read() as connection:
-            return connection.execute(_position_bias(iteration_id, judge_id)).one()._tuple()
+            asked, read, flipped = connection.execute(_position_bias(iteration_id, judge_id)).one()
+        return asked, read, flipped
 
 
 def unsettled(
