@@ -127,6 +127,7 @@ class RewardScorer:
         self._waiting[mine] = {"prompt": prompt, "response": response}
         try:
             async with self._turn:
+                await asyncio.sleep(0)  # whoever asks at this moment comes along
                 if not mine.done():
                     await self._lead(mine)
             return mine.result()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from selfreward.config import Settings
+from selfreward.config import JudgeSettings, Settings
 from selfreward.errors import BadInput
 from selfreward.store import retention
 from selfreward.store.replacing import replace_checkpoint
@@ -203,3 +203,29 @@ def test_what_is_needed_first_or_newest_never_goes(case: tuple[list[Stored], set
     assert {row.version for row in rows if row.id in needed} <= kept
     assert {row.version for row in rows[-keep:]} <= kept and {0, 1} & {row.version for row in rows} <= kept
     assert len(kept) <= len(needed) + keep + 2
+
+
+def add_reward_models(filled: Filled, root: Path, *versions: int) -> None:
+    for t in versions:
+        path, parent = f"models/R_{t}", row(filled, f"M_{t}").id
+        kind = CheckpointKind.REWARD
+        filled.store.runs.add_checkpoint(filled.run.id, t, kind, path, f"r{t}", parent, f"R_{t}")
+        (root / path).mkdir()
+
+
+def test_the_newest_reward_model_and_the_one_that_judges_stay(filled: Filled, root: Path) -> None:
+    add_reward_models(filled, root, 2, 3, 4)
+    settings = keeping(1).model_copy(update={"judge": JudgeSettings(reward_model="R_2")})
+    assert go(filled, root, settings).removed == ("M_2", "M_3", "M_4", "M_5", "R_3")
+    assert there(root) == ["M_1", "M_6", "R_2", "R_4"]
+    assert go(filled, root, keeping(1)).removed == ("R_2",), "nobody names it any more"
+
+
+def test_a_reward_model_with_which_a_fork_judges_stays(filled: Filled, root: Path) -> None:
+    add_reward_models(filled, root, 2, 4)
+    runs = filled.store.runs
+    forked = runs.ensure("fork")
+    settings = Settings(judge=JudgeSettings(reward_model="R_2"))
+    runs.open_iteration(forked.id, 5, row(filled, "M_5").id, settings)
+    go(filled, root, keeping(1))
+    assert "R_2" in there(root)
