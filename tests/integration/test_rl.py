@@ -1,9 +1,11 @@
-"""Reinforcement learning with TRL on a tiny model: what it learns, its figures, and what a kill leaves behind.
+"""Reinforcement learning with TRL on a tiny model: what it learns, its figures, what a kill leaves behind.
 
 In this process where nothing has to die: a child takes longer to start than to train.
 """
 
 import json
+import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -218,8 +220,6 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_left_alone(
 def test_a_policy_that_is_not_finite_stops_it_and_nothing_is_published(
     tiny_model: Path, tmp_path: Path, by_rule: None
 ) -> None:
-    import shutil
-
     model = shutil.copytree(tiny_model, tmp_path / "M_1")
     overflow(model)
     job = make_job(tmp_path, model)
@@ -271,8 +271,13 @@ def test_every_prompt_comes_in_every_pass_in_whole_groups(
 
 TOKENS = 5
 ANSWERS = 2 * GENERATIONS
-numbers = st.floats(-3, 3, width=32)
+KL, CLIP = 0.3, 0.2
 logprobs = arrays.arrays(np.float32, (ANSWERS, TOKENS), elements=st.floats(-4, 0, width=32))
+changes = arrays.arrays(np.float32, (ANSWERS, TOKENS), elements=st.floats(-0.125, 0.125, width=32))
+some_rewards = st.lists(st.one_of(st.floats(-3, 3, width=32), st.just(math.nan)), min_size=8, max_size=8)
+some_lengths = st.lists(st.integers(1, TOKENS), min_size=ANSWERS, max_size=ANSWERS)
+Figures = tuple[float, np.ndarray, np.ndarray, float]
+"""(loss, its gradient by the policy's log-probabilities, advantages, kl) of a batch."""
 
 
 @pytest.fixture(scope="module")
@@ -284,52 +289,113 @@ def trainers(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     made = {}
     for algorithm in ("rloo", "grpo"):
         root = tmp_path_factory.mktemp(algorithm)
-        job = make_job(root, tiny_model, {"algorithm": algorithm, "kl": 0.3}, micro_batch_size=ANSWERS)
+        job = make_job(root, tiny_model, {"algorithm": algorithm, "kl": KL, "clip": CLIP}, micro_batch_size=8)
         rows = [{"prompt": text} for text in PROMPTS]
-        made[algorithm] = make_trainer(
-            job, config, tokenizer, rows, Rule(), EventWriter(root / "events.jsonl")
-        )
-        made[algorithm].model.train()
-        made[algorithm].current_gradient_accumulation_steps = 1
+        trainer = make_trainer(job, config, tokenizer, rows, Rule(), EventWriter(root / "events.jsonl"))
+        trainer.model.train()
+        trainer.current_gradient_accumulation_steps = 1
+        made[algorithm] = trainer
     return made
 
 
 def computed(
     trainer: Any,
     rewards: np.ndarray,
-    policy: np.ndarray,
     old: np.ndarray,
+    policy: np.ndarray,
     reference: np.ndarray,
     lengths: Any,
-) -> tuple[float, np.ndarray, np.ndarray, float]:
-    """(loss, its gradient by the policy's log-probabilities, advantages, kl) of a batch with these figures.
-
-    Only what writes, rewards and runs the model is replaced.
-    """
+) -> Figures:
+    """By TRL: only what writes answers, rewards them and runs a model is replaced."""
     import torch
 
-    steps = iter((old, reference) if trainer._name == "RLOO" else (reference,))
+    end, width = trainer.eos_token_ids[0], max(lengths)
+    asked, answers = [[1, 2]] * ANSWERS, [[7] * (length - 1) + [end] for length in lengths]
+    texts = [[{"role": "assistant", "content": "x"}]] * ANSWERS
+    rloo = (asked, answers, texts)
+    written = rloo if trainer._name == "RLOO" else (asked, answers, None, texts, None, {}, None, None)
+    before = iter((old, reference) if trainer._name == "RLOO" else (reference,))
     learning = torch.tensor(policy, requires_grad=True)
+
+    def logps(*given: Any, **more: Any) -> Any:
+        found = learning if torch.is_grad_enabled() else torch.tensor(next(before))
+        return found[:, :width], torch.zeros(ANSWERS, width), None
+
     trainer._metrics["train"].clear()
     with pytest.MonkeyPatch.context() as patch:
-        answer = [[7] * (length - 1) + [trainer.eos_token_ids[0]] for length in lengths]
-        texts = [[{"role": "assistant", "content": "x"}]] * ANSWERS
-        written = ([[1, 2]] * ANSWERS, answer, texts)
-        extra = (None, texts, torch.tensor(sum(lengths)), None, {}, None, None)
-        patch.setattr(
-            trainer, "_generate", lambda prompts, *more: written if trainer._name == "RLOO" else extra
-        )
+        patch.setattr(trainer, "_generate", lambda prompts: written)
         patch.setattr(trainer, "_calculate_rewards", lambda *given: torch.tensor(rewards)[:, None])
-        width = max(lengths)
-
-        def logps(model: Any, *given: Any, **more: Any) -> Any:
-            found = learning if torch.is_grad_enabled() else torch.tensor(next(steps))
-            return found[:, :width], torch.zeros(ANSWERS, width), None
-
         patch.setattr(trainer, "_get_per_token_logps_and_entropies", logps)
         rows = [{"prompt": [{"role": "user", "content": "x"}]} for _ in range(ANSWERS)]
         batch = trainer._generate_and_score_completions(rows)
         loss = trainer.compute_loss(trainer.model, batch)
-        loss.backward()
+    loss.backward()
+    assert learning.grad is not None
     kl = trainer._metrics["train"]["kl"][0]
     return loss.item(), learning.grad.numpy(), batch["advantages"].numpy(), kl
+
+
+def in_groups(rewards: np.ndarray, advantage: Callable[[float, np.ndarray], float]) -> np.ndarray:
+    """An advantage for each reward from it and the others of its group; 0 without a reward, or alone."""
+    found = np.zeros(ANSWERS)
+    for place in np.flatnonzero(~np.isnan(rewards)):
+        start = place - place % GENERATIONS
+        group = np.arange(start, start + GENERATIONS)
+        others = rewards[group[(group != place) & ~np.isnan(rewards[group])]]
+        found[place] = advantage(rewards[place], others) if len(others) else 0.0
+    return found
+
+
+def rloo(
+    rewards: np.ndarray, old: np.ndarray, policy: np.ndarray, reference: np.ndarray, mask: np.ndarray
+) -> Figures:
+    """The KL term is part of the reward; the baseline is the mean of the others; the ratio is clipped."""
+    kl = ((old - reference) * mask).sum(1)
+    advantages = in_groups(rewards - KL * kl, lambda mine, others: mine - others.mean())
+    ratio = np.exp(((policy - old) * mask).sum(1))
+    clipped = np.clip(ratio, 1 - CLIP, 1 + CLIP)
+    loss = -np.minimum(ratio * advantages, clipped * advantages).mean()
+    learns = ratio * advantages <= clipped * advantages
+    gradient = -(advantages * ratio * learns)[:, None] * mask / ANSWERS
+    return loss, gradient, advantages, kl.sum() / mask.sum()
+
+
+def grpo(
+    rewards: np.ndarray, old: np.ndarray, policy: np.ndarray, reference: np.ndarray, mask: np.ndarray
+) -> Figures:
+    """In standard deviations of the group. The KL term, which is never negative, is added to each token, times
+    the ratio of probabilities: 1, with a gradient that makes the whole term's that of the KL divergence.
+    """
+
+    def advantage(mine: float, others: np.ndarray) -> float:
+        group = np.append(others, mine)
+        return (mine - group.mean()) / (group.std(ddof=1) + 1e-4)
+
+    advantages = in_groups(rewards, advantage)
+    lead = reference - policy
+    kl = np.exp(lead) - lead - 1
+    tokens = mask.sum()
+    loss = ((KL * kl - advantages[:, None]) * mask).sum() / tokens
+    gradient = (KL * (policy - reference) - advantages[:, None]) * mask / tokens
+    return loss, gradient, advantages, (kl * mask).sum() / tokens
+
+
+@pytest.mark.parametrize("formula", [rloo, grpo])
+@settings(max_examples=40, deadline=None)
+@given(rewards=some_rewards, old=logprobs, change=changes, lead=changes, lengths=some_lengths)
+def test_advantages_kl_loss_and_gradient_are_those_of_the_papers(
+    trainers: dict[str, Any],
+    formula: Callable[..., Figures],
+    rewards: list[float],
+    old: np.ndarray,
+    change: np.ndarray,
+    lead: np.ndarray,
+    lengths: list[int],
+) -> None:
+    given_rewards = np.array(rewards, dtype=np.float32)
+    policy, reference = old + change, old + 8 * lead
+    mask = np.arange(TOKENS) < np.array(lengths)[:, None]
+    found = computed(trainers[formula.__name__], given_rewards, old, policy, reference, lengths)
+    exact = [array.astype(np.float64) for array in (given_rewards, old, policy, reference)]
+    for mine, theirs in zip(found, formula(*exact, mask), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
