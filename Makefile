@@ -17,7 +17,7 @@ TORCH    := $(if $(filter cpu,$(BUILD)),$(if $(UV_FIND_LINKS),,--torch-backend c
 # Every trainer and engine is a process of its own: without cached bytecode each compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all demo test lint bench clean setup browser
+.PHONY: all demo methods test lint bench clean setup browser
 
 all: lint test
 
@@ -55,6 +55,10 @@ test: lint browser
 	$(IN_MEMORY) $(BIN)/pytest -n 2 tests/unit
 	$(IN_MEMORY) $(BIN)/pytest -n 2 tests/web tests/crash
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration
+
+# Each preset of another method on the demo model, with the real engine and trainer: up to 45 minutes.
+methods: setup
+	$(BIN)/python -m tests.methods
 
 bench: setup
 	$(BIN)/python -m tests.bench

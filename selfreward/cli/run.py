@@ -98,7 +98,8 @@ def init(
     path.write_text(render_settings(values, header), encoding="utf-8")
     print(f"wrote {path}")
     if values.get("pair", {}).get("imported_share"):
-        print(f"next: selfreward import preferences builtin:ranked{dir_option(directory)}")
+        few = " --limit 24" if model == "demo" else ""
+        print(f"next: selfreward import preferences builtin:ranked{few}{dir_option(directory)}")
         print("      (or a file of yours instead of what ships: see selfreward import preferences --help)")
     print(f"next: selfreward start{dir_option(directory)}")
 
