@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint that somebody else runs, as an `Engine`: for a judge that is not of this run.
+"""An OpenAI-compatible endpoint that somebody else runs, as an `Engine`: to judge, or to write prompts.
 
 Nothing of vLLM's own is used: no metrics, no health page, no guided format, no log-probabilities.
 """
@@ -112,7 +112,7 @@ class Endpoint:
         """Raises EngineError: to go on from a begun reply takes a server of our own."""
         raise self._unable(
             "tell the probabilities of given choices",
-            "Let it write its verdict, or have the engine serve it.",
+            'Set judge.score = "sampled", or judge.type = "pairwise", or have the engine serve it.',
         )
 
     async def statistics(self) -> EngineStatistics:
@@ -165,7 +165,7 @@ class Endpoint:
     def _refusal(self, status: int, message: str) -> Exception:
         """What concerns every request is the endpoint's error, the rest this request's own."""
         if status in (401, 403):
-            name = self._key_name or "the variable that evaluation.independent.api_key_env names"
+            name = self._key_name or "the variable that its api_key_env names, beside its url in the settings"
             return EngineError(f"{self.description} refuses the key: {message}", f"Check {name}.")
         if status in (404, 405):
             hint = "Check the model's name and the address, which is given without /v1."

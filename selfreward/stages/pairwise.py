@@ -51,6 +51,7 @@ class PairwiseWork:
         """What is known of the prompts under way, by item."""
         self._fresh: list[NewCandidateComparison] = []
         """Comparisons that are not stored yet."""
+        self._turn = asyncio.Lock()
         self._writing = threading.Lock()
         self._written_at = time.monotonic()
         self.id = judge_id(place)
@@ -144,14 +145,16 @@ class PairwiseWork:
         self._fresh.append(NewCandidateComparison(first_id=first, second_id=second, **asdict(found)))
 
     async def _store_fresh(self) -> None:
-        """Store comparisons, waiting for a database that is away as the pump does."""
-        patience = self._place.store.database.patience
-        await asyncio.to_thread(patience.wait_for, self._store)
+        """Store comparisons, waiting for a database that is away as the pump does, one thread at a time."""
+        async with self._turn:
+            if self._fresh:
+                patience = self._place.store.database.patience
+                await asyncio.to_thread(patience.wait_for, self._store)
 
     def _store(self, judgements: Sequence[NewJudgement] = (), cursor: tuple[int, int] | None = None) -> None:
         """Those that are not stored yet, and with them what follows: one transaction at a time.
 
-        In turn, so that judgements never come before comparisons whose writing is still under way.
+        In turn with the pump's own commits, so that judgements never come before their comparisons.
         """
         with self._writing:
             self._written_at = time.monotonic()

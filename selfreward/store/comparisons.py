@@ -50,7 +50,6 @@ class Comparisons:
         rows = [{**shared, **_row(comparison)} for comparison in comparisons]
         with self._database.write() as connection:
             insert_new(connection, CandidateComparison, rows)
-            crash_point("pairwise:storing")
             add_judgements(connection, judge_id, session_id, judgements)
             if cursor is not None:
                 connection.execute(move_cursor(*cursor))
