@@ -231,6 +231,11 @@ def _without_effect(settings: Settings) -> Iterator[tuple[bool, str]]:
         'pair.soft_labels has no effect with judge.type = "rubric": its scores say nothing of probabilities',
     )
     yield (
+        train.objective == "slic" and train.slic.target == "reference",
+        'train.slic.target = "reference" has no effect: neither prompts that a model wrote nor imported ones '
+        "have a reference answer; chosen is taken",
+    )
+    yield (
         pair.imported_share == 1 and pair.rule != "best_worst",
         "pair.rule has no effect with pair.imported_share = 1: no pair is drawn from scores",
     )

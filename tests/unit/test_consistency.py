@@ -142,6 +142,7 @@ def test_what_only_the_defaults_contradict_is_told_where_the_other_stands() -> N
         ('pair.imported_share = 1.0\npair.rule = "all_pairs"', "pair.rule has no effect"),
         ("train.positive_score = 2.0", "train.positive_score has no effect"),
         ("train.slic.margin = 2.0", "train.slic has no effect"),
+        (objective("slic") + 'train.slic.target = "reference"', "chosen is taken"),
         (PAIRWISE + "judge.guided = true", "judge.guided has no effect"),
     ],
 )
