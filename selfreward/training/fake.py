@@ -221,10 +221,10 @@ def _give_head(directory: Path, draw: random.Random) -> None:
     """Make a language model a sequence classifier with one label: a head for its score, and its config."""
     path = directory / "config.json"
     config: dict[str, Any] = json.loads(path.read_bytes())
-    names = [name.replace("ForCausalLM", "ForSequenceClassification") for name in config["architectures"]]
+    names = [name.replace("ForCausalLM", "ForSequenceClassification") for name in config.get("architectures", ())]
     labels = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     path.write_text(json.dumps({**config, "architectures": names, **labels}, indent=2), encoding="utf-8")
-    size = config["hidden_size"]
+    size = config.get("hidden_size", 1)
     numbers = struct.pack(f"<{size}f", *(draw.uniform(-0.1, 0.1) for _ in range(size)))
     for file in sorted(directory.glob("*.safetensors"))[:1]:
         _append(file, "score.weight", [1, size], numbers)

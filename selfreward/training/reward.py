@@ -182,8 +182,8 @@ class SoftRewardTrainer(ResumableTrainer, RewardTrainer):  # type: ignore[misc] 
         return SortedBatches(lengths, batch_size, self.args.data_seed)
 
     def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        self._signature_columns = [*self._signature_columns, "soft_label"]
+        """Columns that a batch is made of."""
+        self._signature_columns = ["chosen_ids", "rejected_ids", "soft_label"]
 
     def compute_loss(
         self,

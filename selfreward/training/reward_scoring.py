@@ -86,13 +86,13 @@ class RewardModel:
         middle = len(rows) // 2
         return [*self._rewards(rows[:middle]), *self._rewards(rows[middle:])]
 
-    @torch.inference_mode()
     def _forward(self, rows: Sequence[list[int]]) -> list[float]:
         width = max(map(len, rows))
         ids = torch.tensor([row + [self._padding] * (width - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         device = self._model.device
-        logits = self._model(ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
+        with torch.inference_mode():
+            logits = self._model(ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
         return [float(reward) for reward in logits.squeeze(-1).float().cpu()]
 
 
