@@ -221,7 +221,8 @@ def _give_head(directory: Path, draw: random.Random) -> None:
     """Make a language model a sequence classifier with one label: a head for its score, and its config."""
     path = directory / "config.json"
     config: dict[str, Any] = json.loads(path.read_bytes())
-    names = [name.replace("ForCausalLM", "ForSequenceClassification") for name in config.get("architectures", ())]
+    known = config.get("architectures", ())
+    names = [name.replace("ForCausalLM", "ForSequenceClassification") for name in known]
     labels = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     path.write_text(json.dumps({**config, "architectures": names, **labels}, indent=2), encoding="utf-8")
     size = config.get("hidden_size", 1)
