@@ -1,5 +1,6 @@
 """The reward model that `judge.reward_model` names: R_t of this run, a directory, or a model of the hub."""
 
+import asyncio
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ async def usable(place: Workplace, name: str) -> NamedRewardModel:
 
     Raises whatever a training raises besides.
     """
-    found = look_up(place, name)
+    found = await asyncio.to_thread(look_up, place, name)  # which may read every byte
     if found.checkpoint is None:
         return found
     intact = await available(place, replace(place, checkpoint=found.checkpoint))

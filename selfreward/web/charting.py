@@ -124,7 +124,7 @@ def _training(source: Source) -> Chart:
     ]
     return Chart(
         name="training",
-        title="DPO: loss and margin of rewards",
+        title="Training: loss and margin of rewards",
         kind=Kind.CURVES,
         places=(),
         panels=tuple(panels),
