@@ -1,26 +1,33 @@
 """Real reward models on a tiny model: the loss by value, what is learnt, how they score, what is refused."""
 
+import asyncio
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreward.config import RewardSettings
-from selfreward.errors import TrainingError
-from selfreward.training import reward_server
+from selfreward import crash
+from selfreward.config import RewardSettings, Settings
+from selfreward.reporting import LogReporter
+from selfreward.stages.reward_scorer import Scored, reward_scorer
+from selfreward.stages.workplace import Workplace
 from selfreward.training.checkpoint import verify
 from selfreward.training.events import EventReader, EventWriter
 from selfreward.training.jobs import RewardJob
 from selfreward.training.reward_source import require_reward_head
-from tests.integration.training_runs import Recorder, kill_worker, run, weights
+from selfreward.types import CheckpointRow
+from tests.integration.training_runs import weights
 from tests.tiny_model import make_tiny_model, rewrite_config
 
 SUBJECTS = ("rice", "water", "a letter", "a mountain", "the cat", "a paper clip", "a neighbour", "the air")
@@ -182,6 +189,16 @@ def train(job: RewardJob) -> Trained:
     return Trained(job, EventReader(path).read())
 
 
+def die_training(job: RewardJob) -> None:
+    """The same, killed at its fifth step. In a forked process: the imports take longer than the training."""
+    import torch
+
+    torch.set_num_threads(1)  # more do not outlive a fork
+    os.environ[crash.VARIABLE] = "train:step:5"
+    crash._wanted.cache_clear()
+    train(job)
+
+
 def taught() -> list[dict[str, Any]]:
     """Six pairs, and one that is too long."""
     long = pair(TOO_LONG, "rice") | {"chosen": "and so on " * 300}
@@ -244,11 +261,12 @@ def test_a_killed_training_goes_on_and_ends_as_if_it_had_not_been(
     full: Trained, tiny: Path, tmp_path: Path
 ) -> None:
     job = make_job(tmp_path, tiny, epochs=30, save_minutes=1e-9)
-    steps = iter(range(100))
-    killed = run(job, Recorder(react=("metric", lambda: kill_worker(job) if next(steps) == 4 else None)))
-    assert isinstance(killed.error, TrainingError) and not job.output.exists()
+    killed = multiprocessing.get_context("fork").Process(target=die_training, args=(job,))
+    killed.start()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL and not job.output.exists()
     again = train(job)
-    assert again.of("start")[0]["first_step"] > 4
+    assert [event["first_step"] for event in again.of("start")] == [1, 5]
     for name, value in weights(full.job.output).items():
         np.testing.assert_allclose(weights(job.output)[name].float(), value.float(), atol=2e-3)
 
@@ -280,17 +298,37 @@ def by_hand(directory: Path, prompt: str, response: str) -> float:
         return float(model(ids).logits.item())
 
 
-def test_the_server_gives_the_rewards_of_the_model_whatever_the_batch(full: Trained) -> None:
-    pairs = [(row["prompt"], row[side]) for row in taught()[:4] for side in ("chosen", "rejected")]
-    scorer, description = reward_server._loaded(
-        SimpleNamespace(model=str(full.job.output), template_of=None, batch_size=3)  # type: ignore[arg-type]
+def judged_by(model: Path, directory: Path) -> Workplace:
+    """Where nothing is but this judge."""
+    judge = {"type": "reward_model", "reward_model": str(model), "reward_batch_size": 3}
+    nothing: Any = None
+    return Workplace(
+        directory=directory,
+        store=nothing,
+        settings=Settings.model_validate({"judge": judge}),
+        run=nothing,
+        iteration=nothing,
+        checkpoint=cast("CheckpointRow", SimpleNamespace(path="models/M_1")),
+        fence=1,
+        reporter=LogReporter({}),
+        stop=asyncio.Event(),
     )
-    assert description == "reward model on cpu"
-    told = scorer([*pairs, ("Too long.", "and so on " * 2000)])
-    for (prompt, response), one in zip(pairs, told, strict=False):
-        assert one["reward"] == pytest.approx(by_hand(full.job.output, prompt, response), abs=1e-5)
-        assert one["fits"] and one["tokens"] > 5
-    assert told[-1]["reward"] is None and not told[-1]["fits"]
+
+
+def test_the_server_gives_the_rewards_of_the_model_whatever_the_batch(full: Trained, tmp_path: Path) -> None:
+    pairs = [(row["prompt"], row[side]) for row in taught()[:4] for side in ("chosen", "rejected")]
+    place = judged_by(full.job.output, tmp_path)
+
+    async def ask() -> list[Scored]:
+        async with reward_scorer(place) as scorer:
+            asked = [*pairs, ("Too long.", "and so on " * 2000)]
+            return await asyncio.gather(*(scorer.score(*one) for one in asked))
+
+    *told, long = asyncio.run(ask())
+    for (prompt, response), one in zip(pairs, told, strict=True):
+        assert one.reward == pytest.approx(by_hand(full.job.output, prompt, response), abs=1e-5)
+        assert one.fits and one.tokens > 5
+    assert long.reward is None and not long.fits
 
 
 def test_a_model_without_the_head_is_refused(full: Trained, tiny: Path, tmp_path: Path) -> None:
