@@ -23,6 +23,10 @@ PUMPS = (
     "compare",
     "compare_independent",
     "measure_baseline",
+    "meta_judge",
+    "judge_previous",
+    "anchor",
+    "judge_anchor",
 )
 POINTS = frozenset(
     {
@@ -34,7 +38,6 @@ POINTS = frozenset(
         "answer_held_out:storing",
         "judge_held_out:storing",
         "compare:storing",
-        *(f"{pump}:stored" for pump in ("judge_previous", "anchor", "judge_anchor", "meta_judge")),
         "anchor:storing",
         "meta_judge:storing",
         "meta_judge:paired",
@@ -59,6 +62,8 @@ POINTS = frozenset(
         "train:told",  # in the daemon again
         "train:published",
         "train:recorded",
+        "train_reward:published",
+        "train_reward:recorded",
         "retention:marked",
         "lease:taken",
         "lease:beat",

@@ -88,6 +88,30 @@ CONTENT = {
         JOIN answer AS second ON second.id = second_id
         JOIN checkpoint AS other ON other.id = second.checkpoint_id
         JOIN prompt ON prompt.id = first.prompt_id {_by("answer_comparison")}""",
+    "anchors": """
+        SELECT t, prompt.text, candidate_index, by.name
+        FROM candidate JOIN prompt ON prompt.id = prompt_id JOIN checkpoint AS by ON by.id = checkpoint_id
+        JOIN iteration ON iteration.id = candidate.iteration_id""",
+    "consistency": f"""
+        SELECT t, {JUDGE}, text, tau, candidates
+        FROM consistency JOIN prompt ON prompt.id = prompt_id
+        JOIN iteration ON iteration.id = consistency.iteration_id {_by("consistency")}""",
+    "judgement comparisons": f"""
+        SELECT t, {JUDGE}, prompt.text, candidate_index, first.sample, second.sample,
+               judgement_comparison.status, probability_first, judgement_comparison.raw_text
+        FROM judgement_comparison
+        JOIN judgement AS first ON first.id = first_id JOIN judgement AS second ON second.id = second_id
+        JOIN candidate ON candidate.id = first.candidate_id JOIN prompt ON prompt.id = candidate.prompt_id
+        JOIN iteration ON iteration.id = judgement_comparison.iteration_id {_by("judgement_comparison")}""",
+    "judgement pairs": """
+        SELECT t, prompt.text, candidate_index, chosen.sample, rejected.sample, chosen_elo, rejected_elo,
+               excluded
+        FROM judgement_pair
+        JOIN judgement AS chosen ON chosen.id = chosen_id
+        JOIN judgement AS rejected ON rejected.id = rejected_id
+        JOIN candidate ON candidate.id = judgement_pair.candidate_id
+        JOIN prompt ON prompt.id = candidate.prompt_id
+        JOIN iteration ON iteration.id = judgement_pair.iteration_id""",
     "evaluations": "SELECT checkpoint, suite, metric, value, low, high, n FROM evaluation",
 }
 
@@ -110,6 +134,9 @@ KEYS = {
     "answer": "checkpoint_id, prompt_id",
     "answer_comparison": "judge_id, first_id, second_id",
     "evaluation": "run_id, checkpoint, suite, metric",
+    "consistency": "iteration_id, prompt_id",
+    "judgement_comparison": "judge_id, first_id, second_id",
+    "judgement_pair": "iteration_id, candidate_id",
 }
 """By what a row is known, whatever its id."""
 
@@ -129,6 +156,9 @@ UNCHANGING = (
     "reply_judgement",
     "answer",
     "answer_comparison",
+    "consistency",
+    "judgement_comparison",
+    "judgement_pair",
 )
 """Tables whose rows never change once they are committed."""
 
@@ -147,13 +177,15 @@ LEFT_OVER = {
         AND id NOT IN (SELECT prompt_id FROM prompt_demonstration)""",
     "candidates that are counted wrongly": """
         SELECT count(*) FROM (
-            SELECT iteration_id, status, count(*), sum(token_count) FROM candidate GROUP BY 1, 2
+            SELECT iteration_id, status, count(*), sum(token_count) FROM candidate
+            WHERE iteration_id IS NOT NULL AND checkpoint_id IS NULL GROUP BY 1, 2
             EXCEPT SELECT iteration_id, status, candidates, tokens FROM candidate_tally
         ) AS wrong""",
     "judgements that are counted wrongly": """
         SELECT count(*) FROM (
             SELECT iteration_id, judge_id, judgement.status, count(*), sum(judgement.token_count)
-            FROM judgement JOIN candidate ON candidate.id = candidate_id GROUP BY 1, 2, 3
+            FROM judgement JOIN candidate ON candidate.id = candidate_id
+            WHERE candidate.checkpoint_id IS NULL GROUP BY 1, 2, 3
             EXCEPT
             SELECT iteration_id, judge_id, status, sum(judgements), sum(tokens)
             FROM judgement_tally GROUP BY 1, 2, 3

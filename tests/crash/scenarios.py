@@ -101,6 +101,20 @@ SCENARIOS = {
         settings={"evaluation.enabled": False, "iterations": 3, "daemon.keep_checkpoints": 1},
         models=("M_1", "M_4"),
     ),
+    "reward model": Scenario(
+        settings={"evaluation.enabled": False, "train.objective": "reward_model"},
+        models=("M_1", "M_2", "R_1"),
+    ),
+    "methods": Scenario(
+        settings={
+            "evaluation.enabled": False,
+            "iterations": 2,
+            "judge.meta.enabled": True,
+            "pair.rule": "anchored",
+            "train.objective": "cream",
+        },
+        models=("M_1", "M_2", "M_3"),
+    ),
     "backup": Scenario(settings={"evaluation.enabled": False, "daemon.backup_every_minutes": 0.002}),
     "converted": Scenario(settings={"evaluation.enabled": False}, converts=True),
 }

@@ -60,11 +60,30 @@ PLACES = {
         "measure_baseline:stored",
     ),
     "retention": ("retention:marked:4",),
+    "reward model": ("train_reward:published", "train_reward:recorded"),
     "backup": ("backup:copied",),
+}
+# The stages that only some methods have: in a row, for each of these runs has two iterations.
+IN_A_ROW = {
+    "methods": (
+        "meta_judge:asked",
+        "meta_judge:storing",
+        "meta_judge:stored",
+        "meta_judge:paired",
+        "judge_previous:asked",
+        "judge_previous:stored",
+        "consistency:storing",
+        "anchor:asked",
+        "anchor:storing",
+        "anchor:stored",
+        "judge_anchor:asked",
+        "judge_anchor:stored",
+    ),
 }
 SQLITE_ONLY = frozenset({"backup:copied"})
 """PostgreSQL is backed up by its own tools."""
 EACH = [(scenario, place) for scenario, places in PLACES.items() for place in places]
+EVERYWHERE = [*(place for _, place in EACH), *(place for places in IN_A_ROW.values() for place in places)]
 
 # The same places again and again in one run, other times than the first, and in other surroundings.
 AGAIN = {
@@ -91,12 +110,14 @@ DRAINED = {
     "measured": PLACES["measured"],
     "bootstrap": (*PLACES["bootstrap"], "train:published", "train:recorded"),
     "retention": ("retention:marked:2",),
+    "reward model": PLACES["reward model"],
     "backup": PLACES["backup"],
+    **IN_A_ROW,
 }
 
 
 def test_every_place_is_died_at() -> None:
-    assert {Case.read(place).point for _, place in EACH} == POINTS
+    assert {Case.read(place).point for place in EVERYWHERE} == POINTS
     terminated = {Case.read(place).point for places in DRAINED.values() for place in places}
     assert terminated == POINTS - IN_CHILD
 
@@ -113,6 +134,14 @@ def test_a_kill_loses_nothing_and_repeats_nothing(
     scenario: str, place: str, new_trial: NewTrial, workshop: Workshop
 ) -> None:
     come_through(new_trial(scenario, "sqlite"), [Case.read(place)], workshop.undisturbed(scenario))
+
+
+@pytest.mark.parametrize("scenario", IN_A_ROW)
+def test_a_run_that_is_killed_in_each_of_its_own_stages_comes_to_the_same(
+    scenario: str, new_trial: NewTrial, workshop: Workshop
+) -> None:
+    cases = [Case.read(place) for place in IN_A_ROW[scenario]]
+    come_through(new_trial(scenario, "sqlite"), cases, workshop.undisturbed(scenario))
 
 
 @pytest.mark.long
