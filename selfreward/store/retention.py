@@ -84,6 +84,12 @@ def retain(database: Database, root: Path, run_id: int, settings: Settings) -> R
     return Retained(removed=tuple(removed), stuck=tuple(stuck))
 
 
+def _earlier(settings: Settings) -> int:
+    """How many of the newest the next iteration works with: M_{t-1} too, where it judges or is the anchor."""
+    anchored = settings.pair.rule == "anchored" and settings.pair.anchor == "previous"
+    return 2 if anchored or settings.train.objective == "cream" else 1
+
+
 def pin(database: Database, checkpoint: CheckpointRow, pinned: bool) -> None:
     """Keep a checkpoint's files whatever the settings say, or no longer. Raises BadInput if they are gone."""
     there = (Checkpoint.id == checkpoint.id) & Checkpoint.removed_at.is_(None)
@@ -105,7 +111,7 @@ def _mark(connection: Connection, run_id: int, settings: Settings) -> list[str]:
     needed = _at_work(connection) | _forked(connection) | _judging(connection, stored, settings)
     if settings.evaluation.enabled:
         needed |= {row.id for row in stored if row.is_step} - _measured(connection)
-    going = dispensable(stored, needed, settings.daemon.keep_checkpoints)
+    going = dispensable(stored, needed, max(settings.daemon.keep_checkpoints, _earlier(settings)))
     gone = update(Checkpoint).where(Checkpoint.id.in_([row.id for row in going]))
     connection.execute(gone.values(removed_at=now()))
     return [row.name for row in going]
