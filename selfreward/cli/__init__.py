@@ -12,6 +12,7 @@ from rich.text import Text
 
 from selfreward import __version__
 from selfreward.cli import (
+    compare,
     export,
     fork,
     importing,
@@ -49,6 +50,7 @@ train.beta=0.5 --reuse judgements && selfreward start --run beta05`
 app.add_typer(run.commands)
 app.add_typer(fork.commands)
 app.add_typer(measure.commands)
+app.add_typer(compare.commands)
 app.add_typer(export.commands)
 app.add_typer(importing.commands)
 app.add_typer(seeds.commands, name="seeds", rich_help_panel=DATA)

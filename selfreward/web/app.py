@@ -5,6 +5,7 @@ from starlette.staticfiles import StaticFiles
 
 from selfreward.web import (
     checkpoints,
+    comparisons,
     control,
     health,
     iterations,
@@ -21,7 +22,7 @@ from selfreward.web.rendering import STATIC
 from selfreward.web.security import Guard
 from selfreward.web.site import Site
 
-PAGES = (runs, iterations, plots, live, control, prompts, query, checkpoints)
+PAGES = (runs, iterations, plots, live, control, prompts, query, checkpoints, comparisons)
 """What needs a database with a schema. Each module has a `router` …"""
 ALWAYS = (health, metrics)
 """… and what answers without one."""

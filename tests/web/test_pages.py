@@ -20,6 +20,7 @@ PAGES = {
     "prompts of an outcome": f"/runs/{RUN}/prompts?t=1&outcome=paired&margin_from=1",
     "prompt": f"/runs/{RUN}/prompts/{{hostile}}?t=1",
     "checkpoint": f"/runs/{RUN}/checkpoints/M_2",
+    "compare": f"/compare?a={RUN}&b={FORK}",
     "sql": "/query",
     "saved query": "/query?saved=judge_health",
     "login": "/login",
