@@ -79,14 +79,20 @@ def _judge(settings: Settings) -> Iterator[Conflict]:
 
 
 def _probabilities(settings: Settings) -> Iterator[Conflict]:
-    """An endpoint gives no probabilities of tokens."""
+    """An endpoint gives no probabilities of tokens, and forces no reply into a format."""
     judge = settings.judge
     if judge.endpoint.url and judge.type == "rubric" and judge.score != "sampled":
         yield Conflict(
             keys=("judge.score", "judge.endpoint.url"),
             message=f'judge.score = "{judge.score}" needs the probabilities of tokens, which an endpoint does'
             " not give",
-            remedy='Set judge.score = "sampled".',
+            remedy='Set judge.score = "sampled", or judge.type = "pairwise", whose written verdicts count.',
+        )
+    if judge.endpoint.url and judge.type == "rubric" and judge.guided:
+        yield Conflict(
+            keys=("judge.guided", "judge.endpoint.url"),
+            message="judge.guided forces replies into a format, which an endpoint cannot",
+            remedy="Set judge.guided = false.",
         )
 
 

@@ -141,7 +141,7 @@ def test_digits_of_two_tokens_end_it_with_the_settings_that_would_work(make_run:
     assert "Traceback" not in said
     kept = set(run.rows("SELECT id, text FROM candidate"))
     assert kept
-    other = run.command("start", *unfit, "--set", "judge.type=rubric", "--accept-changes")
+    other = run.command("start", *unfit, "--set", "judge.type=rubric", "--accept-changed-settings")
     assert other.returncode == 0, other.stderr
     assert kept <= set(run.rows("SELECT id, text FROM candidate")), "nothing is lost"
     assert run.count("judgement") == PROMPTS * CANDIDATES * 3

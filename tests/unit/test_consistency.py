@@ -55,6 +55,11 @@ REFUSED = {
         "line 3: ",
         'judge.score = "sampled"',
     ),
+    "an endpoint that is to keep to a format": (
+        ENDPOINT + "judge.guided = true",
+        "line 3: ",
+        "judge.guided = false",
+    ),
     "a reward model at an endpoint": (
         ENDPOINT + 'judge.type = "reward_model"\njudge.reward_model = "a/b"',
         "line 1: ",

@@ -23,6 +23,7 @@ from selfreward.engines.base import (
 from selfreward.engines.fake_replies import compared
 from selfreward.errors import BadInput
 from selfreward.stages.comparing import STEM, comparison_template
+from selfreward.stages.evaluate import judge_settings
 from selfreward.stages.judge import judge_id, judge_work
 from selfreward.stages.pump import Pump, run_together
 from selfreward.stages.workplace import Workplace
@@ -369,8 +370,8 @@ def test_judges_by_the_rubric_are_the_rows_they_always_were(
 ) -> None:
     (tmp_path / "mine.jinja").write_text("{{ prompt }} {{ response }}")
     place = place_of(filled, tmp_path, type="rubric", template="mine.jinja", **settings)
-    assert digest in dict(rows(place, Judge.digest, Judge.id)) or judge_id(place)
-    assert dict(rows(place, Judge.digest, Judge.id))[digest] == judge_id(place)
+    found = judge_id(place)
+    assert dict(rows(place, Judge.digest, Judge.id))[digest] == found
 
 
 def test_two_ways_of_comparing_are_two_judges(filled: Filled, tmp_path: Path) -> None:
@@ -386,6 +387,14 @@ def test_two_ways_of_comparing_are_two_judges(filled: Filled, tmp_path: Path) ->
     assert len({judge_id(place_of(filled, tmp_path, **way)) for way in ways}) == len(ways)
     same = [{}, {"temperature": 0.1, "samples": 9, "score": "direct"}]
     assert len({judge_id(place_of(filled, tmp_path, **way)) for way in same}) == 1
+
+
+def test_a_model_is_measured_by_its_own_rubric_whoever_judges_its_candidates(
+    filled: Filled, tmp_path: Path
+) -> None:
+    another = place_of(filled, tmp_path, endpoint={"url": "http://localhost:1", "model": "big"})
+    own = place_of(filled, tmp_path, type="rubric")
+    assert judge_id(another, judge_settings(another)) == judge_id(own, judge_settings(own)) == judge_id(own)
 
 
 def test_a_template_of_a_comparison_may_ask_for_reasoning_and_must_show_both(tmp_path: Path) -> None:
