@@ -34,7 +34,7 @@ FROM (
         sum(judgement.score) AS score_sum, count(judgement.score) AS scores,
         count(CASE WHEN judgement.score >= 4 THEN 1 END) AS top
     FROM chosen
-    JOIN candidate ON candidate.iteration_id = chosen.data_iteration_id
+    JOIN candidate ON candidate.iteration_id = chosen.data_iteration_id AND candidate.checkpoint_id IS NULL
     JOIN judgement ON judgement.candidate_id = candidate.id AND judgement.judge_id = chosen.judge_id
     GROUP BY chosen.run, chosen.t, candidate.id, candidate.token_count
 ) AS scored

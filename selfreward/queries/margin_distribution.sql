@@ -1,5 +1,6 @@
 -- How clear are the pairs that were trained on?
 -- The pairs of each iteration by their margin. Many small margins are noise that is trained on.
+-- Imported pairs without scores are left out.
 --
 -- :run text = NULL  only this run
 -- :t integer = NULL  only this iteration
@@ -18,7 +19,8 @@ WITH classed AS (
     FROM preference_pair
     JOIN iteration ON iteration.id = preference_pair.iteration_id
     JOIN run ON run.id = iteration.run_id
-    WHERE (:run IS NULL OR run.name = :run)
+    WHERE preference_pair.margin IS NOT NULL
+      AND (:run IS NULL OR run.name = :run)
       AND (:t IS NULL OR iteration.t = :t)
 )
 SELECT

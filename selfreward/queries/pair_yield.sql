@@ -1,6 +1,7 @@
--- How many prompts gave a pair, and why did the others give none?
+-- How many prompts gave pairs, and why did the others give none?
 -- unscored: too few readable judgements; tie: all candidates the same score; twins: the same text;
--- below_margin: too small a difference; pair_too_long: longer than the trainer takes.
+-- below_margin: too small a difference; unanchored: the earlier model's answer scores no lower than the best;
+-- surplus: left out for the balance of sources; pair_too_long: longer than the trainer takes.
 --
 -- :run text = NULL  only this run
 -- :t integer = NULL  only this iteration

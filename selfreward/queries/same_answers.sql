@@ -31,7 +31,7 @@ FROM (
         chosen.run, chosen.t, candidate.prompt_id,
         count(DISTINCT candidate.text) AS different, count(*) AS candidates
     FROM chosen
-    JOIN candidate ON candidate.iteration_id = chosen.data_iteration_id
+    JOIN candidate ON candidate.iteration_id = chosen.data_iteration_id AND candidate.checkpoint_id IS NULL
     GROUP BY chosen.run, chosen.t, candidate.prompt_id
 ) AS counted
 GROUP BY counted.run, counted.t, counted.different, counted.candidates

@@ -29,7 +29,7 @@ scored AS (
     SELECT
         chosen.run, chosen.t, candidate.prompt_id, candidate.id, avg(judgement.score) AS score
     FROM chosen
-    JOIN candidate ON candidate.iteration_id = chosen.data_iteration_id
+    JOIN candidate ON candidate.iteration_id = chosen.data_iteration_id AND candidate.checkpoint_id IS NULL
     JOIN judgement ON judgement.candidate_id = candidate.id AND judgement.judge_id = chosen.judge_id
     GROUP BY chosen.run, chosen.t, candidate.prompt_id, candidate.id
     HAVING count(judgement.score) > 0

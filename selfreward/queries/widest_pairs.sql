@@ -37,5 +37,6 @@ JOIN preference_pair ON preference_pair.iteration_id = chosen.id
 JOIN prompt ON prompt.id = preference_pair.prompt_id
 JOIN candidate AS better ON better.id = preference_pair.chosen_id
 JOIN candidate AS worse ON worse.id = preference_pair.rejected_id
+WHERE preference_pair.margin IS NOT NULL
 ORDER BY preference_pair.margin DESC, preference_pair.id
 LIMIT :limit

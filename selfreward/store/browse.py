@@ -4,27 +4,25 @@ Nothing here writes. What is looked at is found by its id; an id that is not the
 names those that are.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import Any
+from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, Text, cast, func, literal, select
+from sqlalchemy import Connection, func, select
 
 from selfreward.errors import BadInput
 from selfreward.store.browse_answers import AnswersSideBySide
+from selfreward.store.browse_candidates import candidates_of
 from selfreward.store.browse_checkpoints import BrowseCheckpoints
-from selfreward.store.browse_runs import BrowseRuns
-from selfreward.store.browsed import (
-    CandidateDetail,
-    DecisionRow,
-    JudgementDetail,
-    PairDetail,
-    PairRef,
-    PairRow,
-    PromptDetail,
-    PromptRef,
+from selfreward.store.browse_pairs import (
+    JUDGED_BY,
+    JUDGING,
+    TRAINED,
+    TRAINED_BY_ITERATION,
+    decisions_of,
+    pairs_of,
 )
+from selfreward.store.browse_runs import BrowseRuns
+from selfreward.store.browsed import CandidateDetail, PairDetail, PromptDetail, PromptRef
+from selfreward.store.lineage import lineage
 from selfreward.store.rows import AnyRow
 from selfreward.store.schema import (
     Candidate,
@@ -32,7 +30,6 @@ from selfreward.store.schema import (
     Iteration,
     Judge,
     Judgement,
-    PairDecision,
     PreferencePair,
     Prompt,
     PromptDemonstration,
@@ -40,21 +37,9 @@ from selfreward.store.schema import (
 )
 from selfreward.store.scope import Used, history, require, run_name
 from selfreward.store.search import Search
-from selfreward.types import (
-    CandidateStatus,
-    JudgementStatus,
-    PairOutcome,
-    PromptSource,
-    PromptStatus,
-    RejectReason,
-)
+from selfreward.types import PromptSource, PromptStatus, RejectReason
 
-INDEPENDENT = "independent"
-"""What a judge is called that is no checkpoint of this database."""
-WRITER, JUDGING, TRAINED = (Checkpoint.__table__.alias(name) for name in ("writer", "judging", "trained"))
-TRAINED_BY_ITERATION = (TRAINED.c.run_id == Iteration.run_id) & (
-    TRAINED.c.name == literal("M_") + cast(Iteration.t + 1, Text)
-)
+WRITER = Checkpoint.__table__.alias("writer")
 
 
 class Browse(Search, BrowseRuns, BrowseCheckpoints, AnswersSideBySide):
@@ -76,11 +61,11 @@ class Browse(Search, BrowseRuns, BrowseCheckpoints, AnswersSideBySide):
         with self._database.read() as connection:
             found = connection.execute(
                 select(Candidate.id, Iteration.judge_id)
-                .join(Iteration, Iteration.id == Candidate.iteration_id)
+                .outerjoin(Iteration, Iteration.id == Candidate.iteration_id)
                 .where(Candidate.id == candidate_id)
             ).one_or_none()
             row = require(connection, found, "candidate", candidate_id, Candidate.id)
-            return _candidates(connection, Candidate.id == candidate_id, row.judge_id)[0]
+            return candidates_of(connection, Candidate.id == candidate_id, row.judge_id)[0]
 
     def judged_candidate(self, judgement_id: int) -> CandidateDetail:
         """The answer that a judgement is about, with all of them."""
@@ -93,11 +78,11 @@ class Browse(Search, BrowseRuns, BrowseCheckpoints, AnswersSideBySide):
     def pair(self, pair_id: int) -> PairDetail:
         """A pair of any run with its prompt and all candidates, scored by the judge that made it."""
         with self._database.read() as connection:
-            found = _pairs(connection, PreferencePair.id == pair_id)
+            found = pairs_of(connection, PreferencePair.id == pair_id)
             if not found:
                 require(connection, None, "pair", pair_id, PreferencePair.id)
-            pair = found[0]
-            candidates = _candidates(connection, Candidate.prompt_id == pair.prompt_id, pair.judge_id)
+            [(pair,)] = found.values()
+            candidates = candidates_of(connection, Candidate.prompt_id == pair.prompt_id, pair.judge_id)
             by_id = {candidate.id: candidate for candidate in candidates}
             return PairDetail(
                 pair=pair,
@@ -110,7 +95,11 @@ class Browse(Search, BrowseRuns, BrowseCheckpoints, AnswersSideBySide):
 
 def _user(connection: Connection, row: AnyRow, run_id: int, t: int | None) -> Used | None:
     """The run's iteration that uses a prompt; None for a seed. Raises BadInput when it is not the run's."""
-    if row.source == PromptSource.SEED:
+    if row.source == PromptSource.IMPORTED:
+        runs = [link.run_id for link in lineage(connection, run_id)]
+        if row.run_id in runs:
+            return _taken_by(connection, row.id, run_id, t)
+    elif row.source == PromptSource.SEED:
         shared = select(func.coalesce(Run.seeds_run_id, Run.id)).where(Run.id == run_id)
         if row.run_id == connection.execute(shared).scalar_one():
             return None
@@ -126,10 +115,18 @@ def _user(connection: Connection, row: AnyRow, run_id: int, t: int | None) -> Us
     )
 
 
+def _taken_by(connection: Connection, prompt_id: int, run_id: int, t: int | None) -> Used | None:
+    """The run's iteration that took a pair of an imported prompt: t, or the last one; None if none did."""
+    query = select(PreferencePair.iteration_id).where(PreferencePair.prompt_id == prompt_id)
+    taken = set(connection.scalars(query))
+    found = [used for used in history(connection, run_id) if used.id in taken and t in (None, used.t)]
+    return found[-1] if found else None
+
+
 def _prompt(connection: Connection, row: AnyRow, run: str, used: Used | None) -> PromptDetail:
-    decisions = _decisions(connection, row.id)
-    pairs = _pairs(connection, PreferencePair.prompt_id == row.id)
-    names = _names(connection, used)
+    pairs = pairs_of(connection, PreferencePair.prompt_id == row.id)
+    decisions = decisions_of(connection, row.id, pairs)
+    names = {} if row.source == PromptSource.IMPORTED else _names(connection, used)
     shown = connection.scalars(
         select(PromptDemonstration.demonstration_id)
         .where(PromptDemonstration.prompt_id == row.id)
@@ -137,6 +134,7 @@ def _prompt(connection: Connection, row: AnyRow, run: str, used: Used | None) ->
     ).all()
     others = _refs(connection, [*shown, *([row.nearest_prompt_id] if row.nearest_prompt_id else [])])
     here = None if used is None else used.id
+    mine = () if here is None else pairs.get(here, ())
     judge = None if used is None else used.judge_id
     return PromptDetail(
         id=row.id,
@@ -155,19 +153,12 @@ def _prompt(connection: Connection, row: AnyRow, run: str, used: Used | None) ->
         written_by=names.get("written_by"),
         judged_by=names.get("judged_by"),
         trained=names.get("trained"),
-        candidates=tuple(_candidates(connection, Candidate.prompt_id == row.id, judge)),
+        candidates=tuple(candidates_of(connection, Candidate.prompt_id == row.id, judge)),
         decision=decisions.get(here),
-        pair=pairs_by_iteration(connection, pairs).get(here),
+        pair=mine[0] if mine else None,
+        pairs=mine,
         used_by=tuple(decisions.values()),
     )
-
-
-def pairs_by_iteration(connection: Connection, pairs: Sequence[PairRow]) -> dict[int | None, PairRow]:
-    """Pairs by the id of the iteration that trains on them."""
-    query = select(PreferencePair.id, PreferencePair.iteration_id)
-    mine = connection.execute(query.where(PreferencePair.id.in_([pair.id for pair in pairs])))
-    iterations = {key: iteration for key, iteration in mine}
-    return {iterations[pair.id]: pair for pair in pairs}
 
 
 def _names(connection: Connection, used: Used | None) -> dict[str, str]:
@@ -177,9 +168,8 @@ def _names(connection: Connection, used: Used | None) -> dict[str, str]:
     query = (
         select(
             WRITER.c.name.label("written_by"),
-            func.coalesce(JUDGING.c.name, INDEPENDENT).label("judged_by"),
+            JUDGED_BY.label("judged_by"),
             TRAINED.c.name.label("trained"),
-            Iteration.judge_id,
         )
         .select_from(Iteration)
         .join(WRITER, WRITER.c.id == Iteration.checkpoint_id)
@@ -189,173 +179,10 @@ def _names(connection: Connection, used: Used | None) -> dict[str, str]:
         .where(Iteration.id == used.id)
     )
     row = connection.execute(query).one()
-    found = {"written_by": row.written_by, "trained": row.trained}
-    found["judged_by"] = row.judged_by if row.judge_id else None
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in row._asdict().items() if value is not None}
 
 
 def _refs(connection: Connection, ids: Sequence[int]) -> dict[int, PromptRef]:
     """Prompts by id."""
     query = select(Prompt.id, Prompt.text).where(Prompt.id.in_(ids))
     return {row.id: PromptRef(id=row.id, text=row.text) for row in connection.execute(query)}
-
-
-def _decisions(connection: Connection, prompt_id: int) -> dict[int | None, DecisionRow]:
-    """What each iteration made of a prompt, by the iteration's id, oldest first."""
-    query = (
-        select(
-            PairDecision.iteration_id,
-            Run.name.label("run"),
-            Iteration.t,
-            PairDecision.outcome,
-            PairDecision.best_score,
-            PairDecision.worst_score,
-            PreferencePair.id.label("pair_id"),
-        )
-        .join(Iteration, Iteration.id == PairDecision.iteration_id)
-        .join(Run, Run.id == Iteration.run_id)
-        .outerjoin(
-            PreferencePair,
-            (PreferencePair.iteration_id == PairDecision.iteration_id)
-            & (PreferencePair.prompt_id == PairDecision.prompt_id),
-        )
-        .where(PairDecision.prompt_id == prompt_id)
-        .order_by(PairDecision.iteration_id)
-    )
-    found: dict[int | None, DecisionRow] = {}
-    for row in connection.execute(query):
-        values = row._asdict()
-        key = values.pop("iteration_id")
-        found[key] = DecisionRow(**values | {"outcome": PairOutcome(row.outcome)})
-    return found
-
-
-def _pairs(connection: Connection, of_these: ColumnElement[bool]) -> list[PairRow]:
-    """Pairs with the names that belong to them, oldest first."""
-    query = (
-        select(
-            PreferencePair.id,
-            Run.name.label("run"),
-            Iteration.t,
-            PreferencePair.prompt_id,
-            PreferencePair.judge_id,
-            PreferencePair.chosen_id,
-            PreferencePair.rejected_id,
-            PreferencePair.chosen_score,
-            PreferencePair.rejected_score,
-            PreferencePair.margin,
-            PreferencePair.soft_label,
-            PreferencePair.excluded,
-            func.coalesce(JUDGING.c.name, INDEPENDENT).label("judged_by"),
-            TRAINED.c.name.label("trained"),
-        )
-        .join(Iteration, Iteration.id == PreferencePair.iteration_id)
-        .join(Run, Run.id == Iteration.run_id)
-        .join(Judge, Judge.id == PreferencePair.judge_id)
-        .outerjoin(JUDGING, JUDGING.c.id == Judge.checkpoint_id)
-        .outerjoin(TRAINED, TRAINED_BY_ITERATION & PreferencePair.excluded.is_(None))
-        .where(of_these)
-        .order_by(PreferencePair.id)
-    )
-    return [PairRow(**row._asdict()) for row in connection.execute(query)]
-
-
-def _candidates(
-    connection: Connection, of_these: ColumnElement[bool], judge_id: int | None
-) -> list[CandidateDetail]:
-    """Candidates by index, each with everything that was said about it."""
-    query = (
-        select(
-            Candidate.id,
-            Candidate.prompt_id,
-            Candidate.candidate_index.label("index"),
-            Run.name.label("run"),
-            Iteration.t,
-            Candidate.text,
-            Candidate.status,
-            Candidate.finish_reason,
-            Candidate.token_count,
-            Candidate.mean_logprob,
-            WRITER.c.name.label("written_by"),
-        )
-        .join(Iteration, Iteration.id == Candidate.iteration_id)
-        .join(Run, Run.id == Iteration.run_id)
-        .join(WRITER, WRITER.c.id == Iteration.checkpoint_id)
-        .where(of_these)
-        .order_by(Candidate.candidate_index)
-    )
-    rows = connection.execute(query).all()
-    ids = [row.id for row in rows]
-    judgements, pairs = _judgements(connection, ids), _pair_refs(connection, ids)
-    return [_candidate(row._asdict(), judgements[row.id], pairs[row.id], judge_id) for row in rows]
-
-
-def _candidate(
-    found: dict[str, Any],
-    judgements: Sequence[JudgementDetail],
-    pairs: Sequence[PairRef],
-    judge_id: int | None,
-) -> CandidateDetail:
-    scores = [row.score for row in judgements if row.judge_id == judge_id and row.score is not None]
-    return CandidateDetail(
-        **found | {"status": CandidateStatus(found["status"])},
-        judgements=tuple(judgements),
-        judge_id=judge_id,
-        mean_score=fmean(scores) if scores else None,
-        pairs=tuple(pairs),
-    )
-
-
-def _judgements(connection: Connection, candidate_ids: Sequence[int]) -> Mapping[int, list[JudgementDetail]]:
-    """Judgements by candidate, by judge and sample."""
-    query = (
-        select(
-            Judgement.candidate_id,
-            Judgement.id,
-            Judgement.judge_id,
-            func.coalesce(JUDGING.c.name, INDEPENDENT).label("judged_by"),
-            Judgement.sample,
-            Judgement.status,
-            Judgement.score,
-            Judgement.raw_text,
-            Judgement.probabilities,
-            Judgement.lost_mass,
-            Judgement.token_count,
-            Judgement.finish_reason,
-        )
-        .join(Judge, Judge.id == Judgement.judge_id)
-        .outerjoin(JUDGING, JUDGING.c.id == Judge.checkpoint_id)
-        .where(Judgement.candidate_id.in_(candidate_ids))
-        .order_by(Judgement.candidate_id, Judgement.judge_id, Judgement.sample)
-    )
-    found: dict[int, list[JudgementDetail]] = defaultdict(list)
-    for row in connection.execute(query):
-        values = row._asdict()
-        candidate = values.pop("candidate_id")
-        chances = None if row.probabilities is None else tuple(row.probabilities)
-        values |= {"status": JudgementStatus(row.status), "probabilities": chances}
-        found[candidate].append(JudgementDetail(**values))
-    return found
-
-
-def _pair_refs(connection: Connection, candidate_ids: Sequence[int]) -> Mapping[int, list[PairRef]]:
-    """The pairs that candidates are part of: found by their prompt, which has an index."""
-    prompts = select(Candidate.prompt_id).where(Candidate.id.in_(candidate_ids))
-    query = (
-        select(
-            PreferencePair.id,
-            Run.name.label("run"),
-            Iteration.t.label("number"),  # rows have a `t` of their own
-            PreferencePair.chosen_id,
-            PreferencePair.rejected_id,
-        )
-        .join(Iteration, Iteration.id == PreferencePair.iteration_id)
-        .join(Run, Run.id == Iteration.run_id)
-        .where(PreferencePair.prompt_id.in_(prompts))
-        .order_by(PreferencePair.id)
-    )
-    found: dict[int, list[PairRef]] = defaultdict(list)
-    for row in connection.execute(query):
-        for key, role in ((row.chosen_id, "chosen"), (row.rejected_id, "rejected")):
-            found[key].append(PairRef(id=row.id, run=row.run, t=row.number, role=role))
-    return found

@@ -48,7 +48,7 @@ class PromptFilter:
     """Mean score of the prompt's best candidate, 0 to 5, both ends included."""
     most_score: float | None = None
     least_margin: float | None = None
-    """Of the prompt's pair, in points of the rubric, both ends included."""
+    """Of one of the prompt's pairs, in points of the rubric, both ends included."""
     most_margin: float | None = None
     words: str = ""
     """Words of the text, all of them, in any order; the last may be the beginning of one."""
@@ -70,8 +70,10 @@ class PromptListRow:
     best_score: float | None
     worst_score: float | None
     margin: float | None
-    """Of its pair."""
+    """Of its pair, or the widest of several."""
     pair_id: int | None
+    """That pair."""
+    pairs: int
     candidates: int
 
 
@@ -112,6 +114,8 @@ class JudgementDetail:
     sample: int
     status: JudgementStatus
     score: float | None
+    reward: float | None
+    """Raw, of a reward model."""
     raw_text: str
     probabilities: tuple[float, ...] | None
     """P(0) to P(5), where the score is an expectation."""
@@ -140,15 +144,18 @@ class CandidateDetail:
     index: int
     run: str
     """That sampled it …"""
-    t: int
-    """… in this iteration."""
+    t: int | None
+    """… in this iteration; None for an imported one."""
     text: str
     status: CandidateStatus
     finish_reason: str
     token_count: int
     mean_logprob: float | None
     """Of its tokens, nats."""
-    written_by: str
+    written_by: str | None
+    """None for an imported one."""
+    anchor: bool
+    """Whether an earlier model wrote it, to be the rejected one of a pair."""
     judgements: tuple[JudgementDetail, ...]
     """By judge, then by sample."""
     judge_id: int | None
@@ -163,9 +170,10 @@ class CandidateDetail:
         mine = (row.score for row in self.judgements if row.judge_id == self.judge_id)
         return tuple(score for score in mine if score is not None)
 
-    def role_in(self, pair_id: int | None) -> str:
-        """chosen, rejected or other."""
-        return next((pair.role for pair in self.pairs if pair.id == pair_id), "other")
+    def role_in(self, *pair_ids: int | None) -> str:
+        """chosen, rejected, both (in different ones of these pairs) or other."""
+        roles = {pair.role for pair in self.pairs if pair.id in pair_ids}
+        return "both" if len(roles) > 1 else next(iter(roles), "other")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +186,9 @@ class DecisionRow:
     best_score: float | None
     worst_score: float | None
     pair_id: int | None
+    """Its pair, or of several the one with the widest margin."""
+    pairs: int
+    """How many there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,16 +199,20 @@ class PairRow:
     run: str
     t: int
     prompt_id: int
-    judge_id: int
+    judge_id: int | None
+    """None for an imported one; it may lack scores and margin too."""
     chosen_id: int
     rejected_id: int
-    chosen_score: float
-    rejected_score: float
-    margin: float
+    origin: str
+    """`ai`, or the imported file that it came from."""
+    chosen_score: float | None
+    rejected_score: float | None
+    margin: float | None
     soft_label: float | None
     excluded: str | None
     """Why it was left out of training."""
-    judged_by: str
+    judged_by: str | None
+    """None for an imported one."""
     trained: str | None
     """The checkpoint that was trained on it; None while there is none, or when it was left out."""
 
@@ -210,11 +225,11 @@ class PromptDetail:
     run: str
     """The run that is looked at."""
     t: int | None
-    """Its iteration that uses the prompt; None for a seed."""
+    """Its iteration that uses the prompt; None for a seed, and for an imported one that none has taken."""
     text: str
     source: PromptSource
     origin: str | None
-    """Seeds: the file it came from."""
+    """Seeds and imported ones: the file it came from."""
     reference: str | None
     """Seeds: a good answer."""
     status: PromptStatus
@@ -234,7 +249,9 @@ class PromptDetail:
     candidates: tuple[CandidateDetail, ...]
     decision: DecisionRow | None
     pair: PairRow | None
-    """Of the run that is looked at."""
+    """Of the run that is looked at, or of several the one with the widest margin."""
+    pairs: tuple[PairRow, ...]
+    """All of them, that one first."""
     used_by: tuple[DecisionRow, ...]
     """What every iteration that drew pairs from it made of it, forks' too."""
 

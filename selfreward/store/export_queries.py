@@ -18,9 +18,11 @@ from selfreward.store.schema import (
 from selfreward.types import CandidateStatus
 
 _CHOSEN, _REJECTED = aliased(Candidate), aliased(Candidate)
+PAIR_KEY = (PreferencePair.prompt_id, PreferencePair.chosen_id, PreferencePair.rejected_id)
+"""In whose order the index has an iteration's pairs: by id each page would sort."""
 PAIRS = (
     select(
-        PreferencePair.prompt_id,  # by which the index has an iteration's pairs: by id each page would sort
+        *PAIR_KEY,
         PreferencePair.id.label("pair_id"),
         Prompt.text.label("prompt"),
         _CHOSEN.text.label("chosen"),
@@ -29,29 +31,33 @@ PAIRS = (
         PreferencePair.rejected_score,
         PreferencePair.margin,
         PreferencePair.soft_label,
+        PreferencePair.origin,
         PreferencePair.excluded,
-        PreferencePair.chosen_id,
-        PreferencePair.rejected_id,
         PreferencePair.judge_id,
         Checkpoint.name.label("judged_by"),
     )
     .join(Prompt, Prompt.id == PreferencePair.prompt_id)
     .join(_CHOSEN, _CHOSEN.id == PreferencePair.chosen_id)
     .join(_REJECTED, _REJECTED.id == PreferencePair.rejected_id)
-    .join(Judge, Judge.id == PreferencePair.judge_id)
+    .outerjoin(Judge, Judge.id == PreferencePair.judge_id)
     .outerjoin(Checkpoint, Checkpoint.id == Judge.checkpoint_id)
 )
-CANDIDATES = select(
-    Candidate.id.label("candidate_id"),
-    Prompt.text.label("prompt"),
-    Candidate.text,
-    Candidate.status,
-    Candidate.finish_reason,
-    Candidate.token_count,
-    Candidate.mean_logprob,
-    Candidate.candidate_index,
-    Candidate.prompt_id,
-).join(Prompt, Prompt.id == Candidate.prompt_id)
+CANDIDATES = (
+    select(
+        Candidate.id.label("candidate_id"),
+        Prompt.text.label("prompt"),
+        Candidate.text,
+        Candidate.status,
+        Candidate.finish_reason,
+        Candidate.token_count,
+        Candidate.mean_logprob,
+        Candidate.candidate_index,
+        Candidate.prompt_id,
+        Checkpoint.name.label("anchor_of"),
+    )
+    .join(Prompt, Prompt.id == Candidate.prompt_id)
+    .outerjoin(Checkpoint, Checkpoint.id == Candidate.checkpoint_id)
+)
 EXAMPLES = (
     select(
         SftExample.id.label("example_id"),
@@ -122,6 +128,7 @@ def best_answers(
         .join(Judgement, Judgement.candidate_id == Candidate.id)
         .where(
             Candidate.prompt_id.between(rows[0].key, rows[-1].key),
+            Candidate.checkpoint_id.is_(None),
             Candidate.status == CandidateStatus.OK,
             Judgement.judge_id == source.judge_id,
             Judgement.score.is_not(None),

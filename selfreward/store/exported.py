@@ -72,7 +72,7 @@ def assistant(text: str) -> tuple[Message, ...]:
 _RUN = "Name of the run the iteration belongs to."
 _ITERATION = "The iteration, t."
 _WRITTEN_BY = "The checkpoint that wrote the text."
-_JUDGED_BY = "The checkpoint that judged; null where the judge is not of the run."
+_JUDGED_BY = "The checkpoint that judged; null where the judge is not of the run, or nobody judged."
 _JUDGE_ID = "Its way of judging (`judge.id`)."
 _PROMPT_ID = "`prompt.id`"
 
@@ -84,25 +84,28 @@ class ExportedPair:
     prompt: tuple[Message, ...] = column("The instruction: one turn of the user.")
     chosen: tuple[Message, ...] = column("The better reply: one turn of the assistant.")
     rejected: tuple[Message, ...] = column("The worse reply: one turn of the assistant.")
-    chosen_score: float = column("Mean score of the chosen reply, 0 to 5.")
-    rejected_score: float = column("Mean score of the rejected reply, 0 to 5.")
-    margin: float = column("`chosen_score` − `rejected_score`.")
+    chosen_score: float | None = column("Mean score of the chosen reply, 0 to 5; null if it has none.")
+    rejected_score: float | None = column("Mean score of the rejected reply, 0 to 5; null if it has none.")
+    margin: float | None = column("`chosen_score` − `rejected_score`; null where one is not there.")
     soft_label: float | None = column("Probability that chosen is better; null for a hard label.")
-    excluded: str | None = column("Why it was left out of training (`too_long`); null if it was not.")
+    origin: str = column("`ai` (a judge's scores made it), or the name of the imported file.")
+    excluded: str | None = column("Why it was left out of training (`too_long`, …); null if it was not.")
     pair_id: int = column("`preference_pair.id`")
     prompt_id: int = column(_PROMPT_ID)
     chosen_id: int = column("`candidate.id` of the chosen reply.")
     rejected_id: int = column("`candidate.id` of the rejected reply.")
     run: str = column(_RUN)
     iteration: int = column(_ITERATION)
-    written_by: str = column("The checkpoint that wrote prompt and replies.")
+    written_by: str | None = column(
+        "The checkpoint that wrote prompt and chosen reply; null for an imported pair."
+    )
     judged_by: str | None = column(_JUDGED_BY)
-    judge_id: int = column(_JUDGE_ID)
+    judge_id: int | None = column(f"{_JUDGE_ID[:-1]}; null for an imported pair.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedCandidate:
-    """One of the N answers to a prompt, with what its judge made of it."""
+    """One of the answers to a prompt, an earlier model's too, with what its judge made of it."""
 
     prompt: str = column("The instruction.")
     text: str = column("The answer.")
@@ -146,7 +149,7 @@ class ExportedJudgement:
     sample: int = column("Which of the candidate's judgements it is, from 0.")
     run: str = column(_RUN)
     iteration: int = column(_ITERATION)
-    written_by: str = column("The checkpoint that wrote prompt and answer.")
+    written_by: str = column("The checkpoint that wrote the answer.")
     judged_by: str | None = column(_JUDGED_BY)
     judge_id: int = column(_JUDGE_ID)
     template: str = column("Name of the judge's prompt template.")

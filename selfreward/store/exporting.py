@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, func, select, table
+from sqlalchemy import Connection, func, select, table, tuple_
 from sqlalchemy import column as sql_column
 from sqlalchemy.orm import aliased
 
 from selfreward.store.database import Database
 from selfreward.store.export_queries import (
     EXAMPLES,
+    PAIR_KEY,
     PAIRS,
     best_answers,
     candidates_of,
@@ -125,9 +126,7 @@ class Exporting:
         query = PAIRS.where(PreferencePair.iteration_id == source.iteration_id)
         if not with_excluded:
             query = query.where(PreferencePair.excluded.is_(None))
-        return self._pages(
-            query, PreferencePair.prompt_id, lambda _, rows: [_pair(source, row) for row in rows]
-        )
+        return self._pages(query, PAIR_KEY, lambda _, rows: [_pair(source, row) for row in rows])
 
     def candidates(self, source: Source) -> Iterator[ExportedCandidate]:
         """All candidates of an iteration in the order of their ids, failed ones too."""
@@ -139,7 +138,7 @@ class Exporting:
                 _candidate(source, judged_by, row, scores.get(row.candidate_id, (None, 0, 0))) for row in rows
             ]
 
-        return self._pages(candidates_of(source), Candidate.id, exported)
+        return self._pages(candidates_of(source), (Candidate.id,), exported)
 
     def judgements(self, source: Source) -> Iterator[ExportedJudgement]:
         """The judgements that count of an iteration's candidates, in the order of the candidates' ids."""
@@ -156,12 +155,12 @@ class Exporting:
                 if row.candidate_id in judged
             ]
 
-        return self._pages(candidates_of(source), Candidate.id, exported)
+        return self._pages(candidates_of(source), (Candidate.id,), exported)
 
     def examples(self, source: Source) -> Iterator[ExportedExample]:
         """The examples that the bootstrap kept, in the order of their ids."""
         query = EXAMPLES.where(SftExample.iteration_id == source.iteration_id, SftExample.kept.is_(True))
-        return self._pages(query, SftExample.id, lambda _, rows: [_example(source, row) for row in rows])
+        return self._pages(query, (SftExample.id,), lambda _, rows: [_example(source, row) for row in rows])
 
     def best(
         self, source: Source, least_score: float | None = None, min_scores: int = 1
@@ -182,26 +181,29 @@ class Exporting:
                 if row.key in best and (least_score is None or best[row.key].score >= least_score)
             ]
 
-        return self._pages(query, Prompt.id, exported)
+        return self._pages(query, (Prompt.id,), exported)
 
     def _judged_by(self, source: Source) -> str | None:
         judge = self.judge(source.judge_id)
         return None if judge is None else judge.checkpoint
 
     def _pages(
-        self, query: AnySelect, key: Any, exported: Callable[[Connection, list[AnyRow]], list[Result]]
+        self,
+        query: AnySelect,
+        key: tuple[Any, ...],
+        exported: Callable[[Connection, list[AnyRow]], list[Result]],
     ) -> Iterator[Result]:
-        """What `exported` makes of each page of a query, whose first column is the `key` it is paged by."""
-        after = 0
+        """What `exported` makes of each page of a query, whose first columns are the `key` it is paged by."""
+        after: tuple[Any, ...] = (0,) * len(key)
         while True:
             with self._database.read() as connection:
-                page = query.where(key > after).order_by(key).limit(self._page)
+                page = query.where(tuple_(*key) > after).order_by(*key).limit(self._page)
                 rows = list(connection.execute(page).all())
                 made = exported(connection, rows) if rows else []
             yield from made
             if len(rows) < self._page:
                 return
-            after = rows[-1][0]
+            after = tuple(rows[-1][: len(key)])
 
 
 def _pair(source: Source, row: AnyRow) -> ExportedPair:
@@ -211,21 +213,24 @@ def _pair(source: Source, row: AnyRow) -> ExportedPair:
         "chosen": assistant(row.chosen),
         "rejected": assistant(row.rejected),
     }
-    return ExportedPair(**values | turns, run=source.run, iteration=source.t, written_by=source.written_by)
+    writer = None if row.judge_id is None else source.written_by
+    return ExportedPair(**values | turns, run=source.run, iteration=source.t, written_by=writer)
 
 
 def _candidate(
     source: Source, judged_by: str | None, row: AnyRow, scores: tuple[float | None, int, int]
 ) -> ExportedCandidate:
     mean, asked, read = scores
+    values = row._asdict()
+    writer = values.pop("anchor_of") or source.written_by
     return ExportedCandidate(
-        **row._asdict() | {"mean_logprob": _finite(row.mean_logprob)},
+        **values | {"mean_logprob": _finite(row.mean_logprob)},
         mean_score=mean,
         judgements=asked,
         readable=read,
         run=source.run,
         iteration=source.t,
-        written_by=source.written_by,
+        written_by=writer,
         judged_by=judged_by,
         judge_id=source.judge_id,
     )
@@ -241,7 +246,7 @@ def _judgement(source: Source, judge: JudgeFacts, row: AnyRow, judged: AnyRow) -
         prompt_id=judged.prompt_id,
         run=source.run,
         iteration=source.t,
-        written_by=source.written_by,
+        written_by=judged.anchor_of or source.written_by,
         judged_by=judge.checkpoint,
         judge_id=source.judge_id,
         template=judge.template,

@@ -14,7 +14,7 @@ from sqlalchemy import (
     Connection,
     bindparam,
     column,
-    false,
+    exists,
     func,
     literal_column,
     select,
@@ -25,10 +25,10 @@ from sqlalchemy.sql.selectable import FromClause
 
 from selfreward.store.browsed import Page, PromptFilter, PromptListRow
 from selfreward.store.database import Database
-from selfreward.store.lineage import seeds_of
-from selfreward.store.rows import AnySelect
-from selfreward.store.schema import Candidate, Iteration, PairDecision, PreferencePair, Prompt
+from selfreward.store.lineage import lineage, seeds_of
+from selfreward.store.schema import ImportedPreference, Iteration, PairDecision, PreferencePair, Prompt
 from selfreward.store.scope import Used, history, only
+from selfreward.store.search_rows import listed
 from selfreward.store.words import match_postgresql, match_sqlite, words_of
 from selfreward.types import PairOutcome, PromptSource, PromptStatus, RejectReason
 
@@ -85,7 +85,7 @@ class Search:
             used = only(history(connection, run_id), wanted.t)
             ids = _ids(connection, run_id, wanted, used, Place(after=after, before=before), limit + 1)
             more, ids = len(ids) > limit, ids[:limit]
-            rows = _rows(connection, sorted(ids), used)
+            rows = listed(connection, sorted(ids), used)
         return paged(rows, more, after, before)
 
 
@@ -112,14 +112,13 @@ def _ids(
     """Ids of a page, in the direction of reading."""
     if wanted.words.strip() and not words_of(wanted.words):
         return []
-    seeds = wanted.source is PromptSource.SEED
-    bounds = (0, GREATEST) if seeds else _bounds(connection, used)
+    source = _source(connection, run_id, wanted, used)
     found: list[int] = []
-    for span in [] if bounds is None else _spans(wanted, place.within(bounds), place.backward):
-        key, start, conditions = _conditions(connection, wanted, used, span)
-        if seeds:
-            conditions.append(seeds_of(Prompt.run_id, run_id) & (Prompt.source == PromptSource.SEED))
+    for span in () if source is None else _spans(wanted, place.within(source.bounds), place.backward):
+        key, start, conditions = _conditions(connection, wanted, source, used, span)
         query = select(key).select_from(start).where(*conditions, key.between(*span)).limit(limit)
+        if start.is_derived_from(PreferencePair.__table__):
+            query = query.distinct()  # a prompt can have several pairs
         found = list(connection.scalars(query.order_by(key.desc() if place.backward else key)))
         if len(found) == limit:
             break
@@ -140,6 +139,44 @@ def _is_near_first(wanted: PromptFilter) -> bool:
     return bool(words) or any(end is not None for end in ranges)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which prompts a list is of."""
+
+    bounds: tuple[int, int]
+    """Their least and greatest ids."""
+    condition: ColumnElement[bool]
+    apart: bool
+    """Whether it must be looked at even where decisions and pairs say whose prompts they are about."""
+
+
+def _source(connection: Connection, run_id: int, wanted: PromptFilter, used: Sequence[Used]) -> Source | None:
+    """Written ones, seeds or imported ones; None where there are none."""
+    if wanted.source is PromptSource.SEED:
+        mine = seeds_of(Prompt.run_id, run_id) & (Prompt.source == PromptSource.SEED)
+        return Source(bounds=(0, GREATEST), condition=mine, apart=True)
+    if wanted.source is PromptSource.IMPORTED:
+        return _imported(connection, run_id, wanted, used)
+    bounds = _bounds(connection, used)
+    return None if bounds is None else Source(bounds=bounds, condition=_of_these(used), apart=False)
+
+
+def _imported(
+    connection: Connection, run_id: int, wanted: PromptFilter, used: Sequence[Used]
+) -> Source | None:
+    """All that the run has or comes from, or those whose pairs an iteration has taken."""
+    runs = [link.run_id for link in lineage(connection, run_id)]
+    theirs = ImportedPreference.run_id.in_(runs)
+    ends = func.min(ImportedPreference.prompt_id), func.max(ImportedPreference.prompt_id)
+    low, high = connection.execute(select(*ends).where(theirs)).one()
+    mine = exists().where(theirs, ImportedPreference.prompt_id == Prompt.id)
+    if wanted.t is not None:
+        taken = PreferencePair.iteration_id.in_([row.id for row in used])
+        mine = exists().where(taken, PreferencePair.prompt_id == Prompt.id)
+    condition = mine & (Prompt.source == PromptSource.IMPORTED)
+    return None if low is None else Source(bounds=(low, high), condition=condition, apart=True)
+
+
 def _bounds(connection: Connection, used: Sequence[Used]) -> tuple[int, int] | None:
     """The least and the greatest id of what these iterations use: two steps into an index each."""
     ends = [
@@ -155,7 +192,11 @@ def _bounds(connection: Connection, used: Sequence[Used]) -> tuple[int, int] | N
 
 
 def _conditions(
-    connection: Connection, wanted: PromptFilter, used: Sequence[Used], span: tuple[int, int]
+    connection: Connection,
+    wanted: PromptFilter,
+    source: Source,
+    used: Sequence[Used],
+    span: tuple[int, int],
 ) -> tuple[ColumnElement[int], FromClause, list[ColumnElement[bool]]]:
     """Whose index is walked along, what is joined to it, and what must hold."""
     deciding = [row.id for row in used]
@@ -175,9 +216,8 @@ def _conditions(
         else:
             steps.append((PairDecision.__table__, PairDecision.prompt_id.expression, [mine, *decided]))
     own = _prompt_conditions(wanted)
-    if own or not steps:
-        own += [] if wanted.source is PromptSource.SEED else [_of_these(used)]
-        steps.append((Prompt.__table__, Prompt.id.expression, own))
+    if own or not steps or source.apart:
+        steps.append((Prompt.__table__, Prompt.id.expression, [*own, source.condition]))
     if wanted.words.strip():
         _add_words(connection, wanted, span, steps)
     start, key, conditions = steps[0]
@@ -239,7 +279,7 @@ def _decision_conditions(wanted: PromptFilter, near: bool = False) -> list[Colum
 
 
 def _margin_conditions(wanted: PromptFilter, near: bool = False) -> list[ColumnElement[bool]]:
-    """On its pair."""
+    """On one of its pairs."""
     return _between(PreferencePair.margin, wanted.least_margin, wanted.most_margin, near)
 
 
@@ -250,49 +290,3 @@ def _between(
     value = column + 0 if near else column.expression
     ends = [] if least is None else [value >= least]
     return ends if most is None else [*ends, value <= most]
-
-
-def _rows(connection: Connection, ids: Sequence[int], used: Sequence[Used]) -> list[PromptListRow]:
-    """What a list shows of these prompts."""
-    deciding = [row.id for row in used]
-    t_of = {row.data_id: row.t for row in used}
-    candidates = (
-        select(func.count()).select_from(Candidate).where(Candidate.prompt_id == Prompt.id).scalar_subquery()
-    )
-    decided = (PairDecision.prompt_id == Prompt.id) & PairDecision.iteration_id.in_(deciding)
-    paired = (PreferencePair.prompt_id == Prompt.id) & PreferencePair.iteration_id.in_(deciding)
-    query: AnySelect = (
-        select(
-            Prompt.id,
-            Prompt.iteration_id,
-            Prompt.text,
-            Prompt.source,
-            Prompt.status,
-            Prompt.reject_reason,
-            PairDecision.outcome,
-            PairDecision.best_score,
-            PairDecision.worst_score,
-            PreferencePair.margin,
-            PreferencePair.id.label("pair_id"),
-            candidates.label("candidates"),
-        )
-        .outerjoin(PairDecision, decided if deciding else false())
-        .outerjoin(PreferencePair, paired if deciding else false())
-        .where(Prompt.id.in_(ids))
-        .order_by(Prompt.id)
-    )
-    return [_row(row._asdict(), t_of) for row in connection.execute(query)]
-
-
-def _row(found: dict[str, Any], t_of: dict[int, int]) -> PromptListRow:
-    iteration, reason, outcome = found.pop("iteration_id"), found["reject_reason"], found["outcome"]
-    return PromptListRow(
-        **found
-        | {
-            "t": t_of.get(iteration),
-            "source": PromptSource(found["source"]),
-            "status": PromptStatus(found["status"]),
-            "reject_reason": RejectReason(reason) if reason else None,
-            "outcome": PairOutcome(outcome) if outcome else None,
-        }
-    )

@@ -8,11 +8,20 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, o
 from sqlalchemy.orm import aliased
 
 from selfreward.store.candidates import JUDGEABLE
+from selfreward.store.pairs import OWN
 from selfreward.store.rows import AnySelect
-from selfreward.store.schema import Candidate, Judge, Judgement, PairDecision, PreferencePair, Prompt
-from selfreward.types import PairOutcome, PromptStatus, StageName, Status
+from selfreward.store.schema import (
+    Candidate,
+    ImportedPreference,
+    Judge,
+    Judgement,
+    PairDecision,
+    PreferencePair,
+    Prompt,
+)
+from selfreward.types import PairOutcome, PromptSource, PromptStatus, StageName, Status
 
-WITH_PAIR = (PairOutcome.PAIRED, PairOutcome.PAIR_TOO_LONG)
+WITH_PAIR = (PairOutcome.PAIRED, PairOutcome.PAIR_TOO_LONG, PairOutcome.SURPLUS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +67,12 @@ def iteration_counts(connection: Connection, facts: Facts) -> Iterator[str]:
 def candidates(connection: Connection) -> tuple[int, list[str]]:
     """How many candidates there are, and which do not belong where they are."""
     total = connection.execute(select(func.count()).select_from(Candidate)).scalar_one()
-    astray = or_(Candidate.iteration_id != Prompt.iteration_id, Prompt.status != PromptStatus.ACCEPTED)
+    elsewhere = Candidate.iteration_id.is_distinct_from(Prompt.iteration_id)
+    nowhere = Prompt.iteration_id.is_(None) & (Prompt.source != PromptSource.IMPORTED)
     query = (
         select(func.count(), func.min(Candidate.id))
         .join(Prompt, Prompt.id == Candidate.prompt_id)
-        .where(or_(astray, Prompt.iteration_id.is_(None)))
+        .where(or_(elsewhere, nowhere, Prompt.status != PromptStatus.ACCEPTED))
     )
     return total, list(_told(connection, query, "candidates answer a prompt that is not of their iteration"))
 
@@ -79,13 +89,23 @@ def pairs(connection: Connection) -> tuple[int, list[str]]:
         )
         said = f"pairs have a {side.key.removesuffix('_id')} candidate of another prompt"
         problems += _told(connection, query, said)
+    own = PreferencePair.origin == OWN
     mine = and_(
         PairDecision.iteration_id == PreferencePair.iteration_id,
         PairDecision.prompt_id == PreferencePair.prompt_id,
         PairDecision.outcome.in_(WITH_PAIR),
     )
-    orphans = select(func.count(), func.min(PreferencePair.id)).where(~exists().where(mine))
-    problems += _told(connection, orphans, "pairs have no decision that says so")
+    theirs = and_(
+        ImportedPreference.prompt_id == PreferencePair.prompt_id,
+        ImportedPreference.chosen_id == PreferencePair.chosen_id,
+        ImportedPreference.rejected_id == PreferencePair.rejected_id,
+    )
+    counted = select(func.count(), func.min(PreferencePair.id))
+    for query, said in (
+        (counted.where(own, ~exists().where(mine)), "pairs have no decision that says so"),
+        (counted.where(~own, ~exists().where(theirs)), "imported pairs are of no imported preference"),
+    ):
+        problems += _told(connection, query, said)
     return total, problems
 
 

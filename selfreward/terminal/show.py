@@ -28,8 +28,11 @@ from selfreward.terminal.blocks import (
     plain,
 )
 from selfreward.text import printable
+from selfreward.types import PromptSource
 
-STYLES = {"chosen": GOOD, "rejected": BAD}
+STYLES = {"chosen": GOOD, "rejected": BAD, "both": "yellow"}
+WORDS = {"both": "chosen and rejected"}
+OWN = "ai"
 
 
 def show_prompt(prompt: PromptDetail, sheet: Sheet) -> None:
@@ -49,25 +52,32 @@ def show_pair(detail: PairDetail, sheet: Sheet) -> None:
 
 def _prompt(prompt: PromptDetail, sheet: Sheet) -> Iterator[RenderableType]:
     where = f"run {prompt.run}" + ("" if prompt.t is None else f", iteration {prompt.t}")
-    by = f"written by {prompt.written_by}" if prompt.written_by else f"seed of {prompt.origin or 'this run'}"
-    yield heading(f"prompt {prompt.id}", where, by, prompt.status)
+    yield heading(f"prompt {prompt.id}", where, _by(prompt), prompt.status)
     yield sheet.block(plain(prompt.text))
     yield Text()
     yield facts(_about(prompt, sheet))
-    pair = prompt.pair.id if prompt.pair else None
+    pairs = [pair.id for pair in prompt.pairs]
     for candidate in prompt.candidates:
         yield Text()
-        yield from _candidate(candidate, candidate.role_in(pair), sheet)
+        yield from _candidate(candidate, candidate.role_in(*pairs), sheet)
     if commands := list(_commands_of(prompt)):
         yield Text()
         yield sheet.go_on(*commands)
+
+
+def _by(prompt: PromptDetail) -> str:
+    """Who wrote it, or where it comes from."""
+    if prompt.source in (PromptSource.SEED, PromptSource.IMPORTED):
+        what = "seed of" if prompt.source is PromptSource.SEED else "imported from"
+        return f"{what} {prompt.origin or 'this run'}"
+    return f"written by {prompt.written_by or 'a model'}"
 
 
 def _about(prompt: PromptDetail, sheet: Sheet) -> Iterator[tuple[str, RenderableType | None]]:
     yield "rejected", plain(prompt.reject_reason) if prompt.reject_reason else None
     yield "outcome", _outcome(prompt.decision) if prompt.decision else None
     yield "judged by", plain(prompt.judged_by) if prompt.judged_by and prompt.candidates else None
-    yield "trained", plain(_trained(prompt.pair)) if prompt.pair else None
+    yield "trained", Text("\n").join(plain(_trained(pair)) for pair in prompt.pairs) if prompt.pairs else None
     yield "nearest", _nearest(prompt, sheet)
     yield "shown", _list(prompt.demonstrations, sheet) if prompt.demonstrations else None
     yield "reference", sheet.cut(plain(prompt.reference)) if prompt.reference else None
@@ -85,7 +95,8 @@ def _outcome(decision: DecisionRow) -> Text:
 def _trained(pair: PairRow) -> str:
     if pair.excluded:
         return f"pair {pair.id} was left out: {pair.excluded}"
-    return f"{pair.trained or 'not yet trained'} with pair {pair.id}, margin {number(pair.margin)}"
+    origin = "" if pair.origin == OWN else f", imported from {pair.origin}"
+    return f"{pair.trained or 'not yet trained'} with pair {pair.id}, margin {number(pair.margin)}{origin}"
 
 
 def _nearest(prompt: PromptDetail, sheet: Sheet) -> Text | None:
@@ -103,7 +114,8 @@ def _list(prompts: Sequence[PromptRef], sheet: Sheet) -> Text:
 
 
 def _elsewhere(used: DecisionRow) -> Text:
-    pair = f", pair {used.pair_id}" if used.pair_id else ""
+    more = f" and {used.pairs - 1} more" if used.pairs > 1 else ""
+    pair = f", pair {used.pair_id}{more}" if used.pair_id else ""
     return plain(f"{used.run}, iteration {used.t}: {used.outcome}{pair}")
 
 
@@ -126,7 +138,9 @@ def _title(candidate: CandidateDetail, role: str, told: str = " · ") -> Text:
     """Number and role, then score and length, with `told` between them."""
     title = Text.assemble((f"candidate {candidate.id}", MARK))
     if role != "other":
-        title.append(f" {role}", f"{MARK} {STYLES[role]}")
+        title.append(f" {WORDS.get(role, role)}", f"{MARK} {STYLES[role]}")
+    if candidate.anchor:
+        title.append(f" by {printable(candidate.written_by or '')}", DIM)
     return title.append(f"{told}{_score(candidate)} · {_length(candidate)}", DIM)
 
 
@@ -166,9 +180,10 @@ def _read(row: JudgementDetail) -> Text:
 
 
 def _one_candidate(candidate: CandidateDetail, sheet: Sheet) -> Iterator[RenderableType]:
-    where = f"run {candidate.run}, iteration {candidate.t}"
+    where = f"run {candidate.run}" + ("" if candidate.t is None else f", iteration {candidate.t}")
     answers = f"answer {candidate.index} to prompt {candidate.prompt_id}"
-    yield heading(f"candidate {candidate.id}", answers, where, f"written by {candidate.written_by}")
+    by = f"written by {candidate.written_by}" if candidate.written_by else "imported"
+    yield heading(f"candidate {candidate.id}", answers, where, by)
     yield facts(
         [
             ("score", Text(_score(candidate).removeprefix("score "))),
@@ -197,8 +212,9 @@ def _pair(detail: PairDetail, sheet: Sheet) -> Iterator[RenderableType]:
     yield heading(f"pair {pair.id}", f"run {pair.run}, iteration {pair.t}", f"margin {number(pair.margin)}")
     yield facts(
         [
-            ("written by", plain(detail.chosen.written_by)),
-            ("judged by", plain(pair.judged_by)),
+            ("written by", _writers(detail)),
+            ("imported", plain(pair.origin) if pair.origin != OWN else None),
+            ("judged by", plain(pair.judged_by) if pair.judged_by else None),
             ("trained", plain(_outcome_of(pair))),
             ("soft label", Text(number(pair.soft_label)) if pair.soft_label is not None else None),
         ]
@@ -209,6 +225,8 @@ def _pair(detail: PairDetail, sheet: Sheet) -> Iterator[RenderableType]:
     yield Text()
     yield from _sides(detail, sheet)
     for candidate, role in ((detail.chosen, "chosen"), (detail.rejected, "rejected")):
+        if pair.judge_id is None:
+            break  # nobody's scores made it
         yield Text()
         yield Text.assemble("judgements of the ", (role, STYLES[role]), f" candidate {candidate.id}")
         mine = [row for row in candidate.judgements if row.judge_id == pair.judge_id]
@@ -220,6 +238,14 @@ def _pair(detail: PairDetail, sheet: Sheet) -> Iterator[RenderableType]:
         f"show candidate {pair.rejected_id}",
         f"show prompt {pair.prompt_id}",
     )
+
+
+def _writers(detail: PairDetail) -> Text | None:
+    """Who wrote both, or each of them."""
+    chosen, rejected = detail.chosen.written_by, detail.rejected.written_by
+    if chosen is None or chosen == rejected:
+        return plain(chosen) if chosen else None
+    return plain(f"{chosen}, the rejected one by {rejected or 'others'}")
 
 
 def _outcome_of(pair: PairRow) -> str:

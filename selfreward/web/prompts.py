@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from selfreward.differences import Difference, differences
 from selfreward.errors import BadInput
 from selfreward.store.browse import Browse
-from selfreward.store.browsed import CandidateDetail, PromptDetail
+from selfreward.store.browsed import CandidateDetail, PairRow, PromptDetail
 from selfreward.types import PairOutcome, PromptSource, PromptStatus, RejectReason, RunRow
 from selfreward.web.rendering import render
 from selfreward.web.search import BEST, PromptSearch, query_of, read_search, typed
@@ -55,10 +55,12 @@ def prompt(
     run: RunNeeded,
     prompt_id: Number,
     judgement: Annotated[str, Query(max_length=20)] = "",
+    pair: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
-    """One prompt. `judgement` is the id of the one to show opened, or "all"."""
+    """One prompt. `judgement` is the id of the one to show opened, or "all"; `pair` that to compare."""
     search = read_search(request.query_params)
     detail = _found(lambda: _browse(site).prompt(run.id, prompt_id, search.wanted.t))
+    shown = next((each for each in detail.pairs if str(each.id) == pair), detail.pair)
     back, on = _found(lambda: _neighbours(site, run, search, detail))
     return render(
         request,
@@ -66,7 +68,8 @@ def prompt(
         run=run.name,
         prompt=detail,
         search=search,
-        difference=_difference(detail),
+        pair=shown,
+        difference=_difference(detail, shown),
         opened=judgement,
         back=back,
         on=on,
@@ -91,7 +94,8 @@ def judgement(site: SiteNeeded, judgement_id: Number) -> Response:
 def pair(site: SiteNeeded, pair_id: Number) -> Response:
     """To the prompt as the run sees it that trains on the pair."""
     found = _found(lambda: _browse(site).pair(pair_id)).pair
-    return RedirectResponse(f"/runs/{found.run}/prompts/{found.prompt_id}?t={found.t}#pair-{found.id}", 303)
+    where = f"/runs/{found.run}/prompts/{found.prompt_id}?t={found.t}&pair={found.id}"
+    return RedirectResponse(f"{where}#pair-{found.id}", 303)
 
 
 def _browse(site: Site) -> Browse:
@@ -123,9 +127,9 @@ def _neighbours(
     return before[0].id if before else None, after[0].id if after else None
 
 
-def _difference(detail: PromptDetail) -> Difference | None:
+def _difference(detail: PromptDetail, pair: PairRow | None) -> Difference | None:
     """From the rejected answer to the chosen one."""
-    if detail.pair is None:
+    if pair is None:
         return None
     texts = {candidate.id: candidate.text for candidate in detail.candidates}
-    return differences(texts[detail.pair.rejected_id], texts[detail.pair.chosen_id])
+    return differences(texts[pair.rejected_id], texts[pair.chosen_id])

@@ -30,6 +30,13 @@ TROUBLES = (
     "INSERT INTO sft_example (iteration_id, kind, prompt_id, position, input, completion, kept, created_at)"
     " SELECT iteration.id, 'ift', prompt.id, 0, 'in', 'out', true, prompt.created_at FROM prompt, iteration"
     " WHERE prompt.source = 'seed' AND iteration.t = 1",
+    *(
+        "INSERT INTO candidate_comparison (iteration_id, judge_id, first_id, second_id, status,"
+        " probability_first, raw_text, token_count, created_at)"
+        f" SELECT min(iteration_id), judge_id, {order}, 'read', 0.75, '', 1, min(created_at)"
+        " FROM preference_pair GROUP BY judge_id, chosen_id, rejected_id"
+        for order in ("chosen_id, rejected_id", "rejected_id, chosen_id")
+    ),
     "UPDATE prompt SET reject_reason = 'similar', nearest_rouge_l = 0.8, nearest_prompt_id ="
     " (SELECT min(id) FROM prompt) WHERE id = (SELECT max(id) FROM prompt WHERE status = 'rejected')",
 )
