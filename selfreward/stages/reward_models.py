@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selfreward.errors import BadInput
-from selfreward.stages.restore import available
 from selfreward.stages.workplace import Workplace
 from selfreward.training import manifest
 from selfreward.training.reward_source import OF_THIS_RUN, WHAT_WORKS, parse_reward_source
@@ -46,6 +45,8 @@ async def usable(place: Workplace, name: str) -> NamedRewardModel:
 
     Raises whatever a training raises besides.
     """
+    from selfreward.stages.restore import available  # which needs this: reinforcement is made again too
+
     found = await asyncio.to_thread(look_up, place, name)  # which may read every byte
     if found.checkpoint is None:
         return found
