@@ -10,8 +10,9 @@ from pathlib import Path
 
 from selfreward.config import TrainSettings
 from selfreward.errors import Halted
-from selfreward.stages import groups, making
+from selfreward.stages import groups, making, reinforce
 from selfreward.stages.making import Learnt, fields, trained
+from selfreward.stages.reward import train_reward
 from selfreward.stages.trainer import job_directory, write_rows
 from selfreward.stages.workplace import Workplace
 from selfreward.training import checkpoint
@@ -77,16 +78,12 @@ async def _positive(place: Workplace, stage: StageRow, output: Path, aside: str)
 
 async def _reward_model(place: Workplace, stage: StageRow, output: Path, aside: str) -> str:
     """R_t, a reward model, is trained; M_{t+1} is M_t as it is."""
-    from selfreward.stages.reward import train_reward
-
     await train_reward(place)
     return await asyncio.to_thread(copy, place, output, aside)
 
 
 async def _reinforce(place: Workplace, stage: StageRow, output: Path, aside: str) -> str:
     """M_t after reinforcement learning on what it answers."""
-    from selfreward.stages import reinforce
-
     return await reinforce.run(place, stage, output, aside)
 
 

@@ -39,6 +39,11 @@ def test_the_same_training_has_the_same_origin() -> None:
         {"epochs": 2},
         {"lora": {"enabled": True}},
         {"type": "fake"},
+        {"objective": "slic"},
+        {"losses": ("ipo",)},
+        {"losses": ("sigmoid", "sft"), "loss_weights": (1.0, 0.5)},
+        {"rows": [ROWS[0] | {"soft_label": 0.7}, ROWS[1]]},
+        {"rows": [ROWS[0] | {"reference": "Pear"}, ROWS[1]]},
     ],
 )
 def test_whatever_shapes_a_training_is_part_of_its_origin(change: dict[str, Any]) -> None:
@@ -59,6 +64,33 @@ def test_whatever_shapes_a_training_is_part_of_its_origin(change: dict[str, Any]
 def test_how_it_is_run_is_not(change: dict[str, Any]) -> None:
     assert change.keys() <= SHAPELESS
     assert of(**change) == of()
+
+
+@pytest.mark.parametrize(
+    ("objective", "of_it", "of_another"),
+    [
+        ("slic", {"slic": {"margin": 2}}, {"rrhf_weight": 2}),
+        ("rrhf", {"rrhf_weight": 2}, {"slic": {"margin": 2}}),
+        ("cdpo", {"label_smoothing": 0.1}, {"losses": ("ipo",)}),
+        ("rl", {"rl": {"kl": 0.2}}, {"label_smoothing": 0.1}),
+        ("dpo", {"label_smoothing": 0.1}, {"reward": {"centre": 0.1}}),
+    ],
+)
+def test_what_only_another_objective_reads_is_not(
+    objective: str, of_it: dict[str, Any], of_another: dict[str, Any]
+) -> None:
+    before = of(objective=objective)
+    assert of(objective=objective, **of_it) != before
+    assert of(objective=objective, **of_another) == before
+
+
+def test_which_data_and_which_start_are_known_by_the_data_and_the_start() -> None:
+    assert of(data="accumulated", init_from="bootstrap", positive_score=3) == of()
+
+
+def test_a_training_of_before_there_were_objectives_is_still_the_same() -> None:
+    """Its states and its checkpoint are taken by a later version; made with the version before."""
+    assert of() == "09b91555fedf7b4804250d4722a68617c78f2d5f5cdb48386ca86b6c11fbe9bb"
 
 
 def test_every_name_of_what_does_not_shape_is_a_setting() -> None:
