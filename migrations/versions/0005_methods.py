@@ -155,6 +155,13 @@ COMMENTS = (
         "paired, unscored, tie, twins, below_margin or pair_too_long.",
         "paired, unscored, tie, twins, below_margin, unanchored, surplus or pair_too_long.",
     ),
+    (
+        "preference_pair",
+        "excluded",
+        sa.Text(),
+        "Why it was left out of training (too_long); NULL if it was not.",
+        "Why it was left out of training (too_long, imported_share, balance); NULL if it was not.",
+    ),
     ("checkpoint", "version", sa.Integer(), "t of M_t.", "t of M_t or R_t."),
     (
         "checkpoint",

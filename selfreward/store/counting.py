@@ -88,7 +88,8 @@ def _iterations(connection: Connection, candidates: Iterable[int]) -> dict[int, 
     """The iteration of each of these candidates that M_t wrote."""
     mine = Candidate.id.in_(sorted(candidates)) & Candidate.checkpoint_id.is_(None)
     query = select(Candidate.id, Candidate.iteration_id).where(mine)
-    return {key: iteration_id for key, iteration_id in connection.execute(query)}
+    found = connection.execute(query)
+    return {key: iteration_id for key, iteration_id in found if iteration_id is not None}
 
 
 def total(column: Any) -> ColumnElement[int]:

@@ -269,9 +269,11 @@ def _preferences(
         )
     )
     said: dict[int, dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for prompt_id, first, second, probability in connection.execute(query).all():
-        couple, low_wins = (min(first, second), max(first, second)), first < second
-        said[prompt_id][couple].append(probability if low_wins else 1 - probability)
+    for row in connection.execute(query).all():
+        first, second, probability = row.first_id, row.second_id, float(row.probability_first or 0)
+        low_first = first < second
+        couple = (first, second) if low_first else (second, first)
+        said[row.prompt_id][couple].append(probability if low_first else 1 - probability)
     return {
         prompt_id: {couple: sum(each) / len(each) for couple, each in couples.items()}
         for prompt_id, couples in said.items()

@@ -207,7 +207,7 @@ class PreferencePair(Table):
         comment="Probability that chosen is better; NULL for a hard label."
     )
     excluded: Mapped[str | None] = mapped_column(
-        comment="Why it was left out of training (too_long); NULL if it was not."
+        comment="Why it was left out of training (too_long, imported_share, balance); NULL if it was not."
     )
     created_at: Mapped[datetime] = mapped_column(comment="UTC.")
 
