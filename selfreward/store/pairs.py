@@ -253,7 +253,10 @@ def _scored_candidates(
 def _preferences(
     connection: Connection, judge_id: int, of_these: ColumnElement[bool]
 ) -> dict[int, dict[tuple[int, int], float]]:
-    """Prompt → what this judge said of each two of its candidates, averaged over the orders it has read."""
+    """Prompt → what this judge said of each two of its candidates, averaged over both orders.
+
+    One order alone would bring in the judge's liking for a place: then they have none, as they have no score.
+    """
     query = (
         select(
             Candidate.prompt_id,
@@ -275,6 +278,6 @@ def _preferences(
         couple = (first, second) if low_first else (second, first)
         said[row.prompt_id][couple].append(probability if low_first else 1 - probability)
     return {
-        prompt_id: {couple: sum(each) / len(each) for couple, each in couples.items()}
+        prompt_id: {couple: sum(each) / 2 for couple, each in couples.items() if len(each) == 2}
         for prompt_id, couples in said.items()
     }
