@@ -104,6 +104,48 @@ def test_a_bootstrap_has_stages_of_its_own() -> None:
     assert expected(0, without) == (StageName.SELECT, StageName.TRAIN)
 
 
+def test_other_methods_have_stages_of_their_own() -> None:
+    plain = {"evaluation": {"enabled": False}}
+    settings = Settings.model_validate(
+        {
+            **plain,
+            "judge": {"meta": {"enabled": True, "last_iteration": 1}},
+            "pair": {"rule": "anchored"},
+            "train": {"objective": "cream"},
+        }
+    )
+    before = (StageName.SELF_INSTRUCT, StageName.SAMPLE, StageName.JUDGE)
+    after = (StageName.PAIR, StageName.CHECK, StageName.TRAIN)
+    assert expected(1, settings) == (
+        *before,
+        StageName.META_JUDGE,
+        StageName.JUDGE_PREVIOUS,
+        StageName.ANCHOR,
+        *after,
+    )
+    earlier = (StageName.JUDGE_PREVIOUS, StageName.ANCHOR, StageName.JUDGE_ANCHOR)
+    assert expected(2, settings) == (*before, *earlier, *after)
+    rewards = Settings.model_validate({**plain, "train": {"objective": "reward_model"}})
+    assert expected(1, rewards) == (*before, *after, StageName.TRAIN_REWARD)
+    assert expected(1, Settings.model_validate(plain)) == (*before, *after)
+
+
+@on_one
+def test_comparisons_of_judgements_are_foretold_once_all_are_judged(filled: Filled) -> None:
+    settings = Settings.model_validate({"judge": {"meta": {"enabled": True, "max_judgements": 2}}})
+    filled.store.runs.open_iteration(filled.run.id, 1, filled.checkpoint.id, settings)
+    filled.candidates(filled.prompt("Which?"), ["a", "b"])
+    filled.judgements(1, [1.0, 3.0, 5.0])
+    filled.judgements(2, [4.0, 4.0, 4.0])
+
+    def total() -> int | None:
+        return look(filled, settings).stage(StageName.META_JUDGE).total  # type: ignore[union-attr]
+
+    assert total() is None
+    filled.store.runs.finish_stage(filled.stage(StageName.JUDGE).id, "all of them")
+    assert total() == 2, "one answer is disputed: two of its judgements, in both orders"
+
+
 def test_what_a_bootstrap_judges_is_told_apart(filled: Filled) -> None:
     """M_0 judges what is held out; the baseline judges that too, and what examples are made of."""
     store, run = filled.store, filled.run
