@@ -3,6 +3,7 @@
 `make methods` runs the same presets on a real model.
 """
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ MADE = {
     "rlhf": ["SELECT count(*) FROM preference_pair WHERE origin <> 'ai'"],
     "slic-hf": [COMPARISONS],
     "rrhf": ["SELECT count(*) FROM judgement WHERE score IS NOT NULL"],
-    "positive-only": ["SELECT count(*) FROM judgement WHERE score >= 2.5"],
+    "positive-only": ["SELECT count(*) FROM judgement WHERE score >= 1.6"],
     "meta-rewarding": ["SELECT count(*) FROM judgement_comparison", "SELECT count(*) FROM judgement_pair"],
     "cream": ["SELECT count(*) FROM consistency"],
     "irpo": ["SELECT count(*) FROM preference_pair"],
@@ -102,3 +103,18 @@ def test_direct_rlaif_is_compared_with_a_pairwise_judge_that_reuses_its_candidat
     do(run, "verify")
     told = do(run, "compare", "demo", "pairwise")
     assert "demo" in told and "pairwise" in told
+
+
+def test_a_tokenizer_without_a_token_for_each_verdict_is_refused_before_an_engine_starts(
+    make_run: MakeRun, tiny_model: Path, converted_model: Path
+) -> None:
+    run = prepared(make_run, "irpo", tiny_model, converted_model)
+    real = run.settings.read_text().replace('type = "fake"', 'type = "vllm"', 1)
+    run.settings.write_text(real.replace('scale = "points"', 'scale = "yes_no"'))
+    refused = run.command("start")
+    assert refused.returncode == 2, refused.stderr
+    assert "tokens" in refused.stderr and 'judge.score = \\"sampled\\"' in refused.stderr
+    assert run.count("engine_session") == 0 and not list(run.directory.glob("logs/engine*"))
+    doctor = run.command("doctor", "--json")
+    [found] = [each for each in json.loads(doctor.stdout) if each["what"] == "tokenizer"]
+    assert found["level"] == "missing" and 'judge.score = "sampled"' in found["remedy"]
