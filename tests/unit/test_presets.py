@@ -89,11 +89,12 @@ def test_the_demo_is_as_it_was() -> None:
 
 
 def test_the_first_layer_that_says_something_from_above_wins() -> None:
-    [paper, demo] = [Settings.model_validate(load_preset("meta-rewarding", on)) for on in (False, True)]
-    assert (paper.judge.score, demo.judge.score) == ("sampled", "expected")  # [judge] < [demo.judge]
-    assert (
-        Settings.model_validate(load_preset("irpo", on_demo=True)).judge.score == "direct"
-    )  # [methods.judge]
+    def score(name: str, on_demo: bool) -> str:
+        return Settings.model_validate(load_preset(name, on_demo)).judge.score
+
+    assert (score("cream", False), score("cream", True)) == ("expected", "direct")  # [judge] < [demo.judge]
+    assert (score("irpo", False), score("irpo", True)) == ("sampled", "direct")  # nothing < [methods.judge]
+    assert score("meta-rewarding", True) == "sampled"  # [methods.judge] < [judge]
 
 
 @pytest.mark.parametrize("name", METHODS)
