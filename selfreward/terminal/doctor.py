@@ -19,7 +19,7 @@ from rich.text import Text
 from selfreward import __version__
 from selfreward.config import SETTINGS_FILE, Settings, load_settings
 from selfreward.config.consistency import ignored
-from selfreward.errors import SelfRewardError
+from selfreward.errors import BadInput, SelfRewardError
 from selfreward.places import root_of
 from selfreward.store import Store
 from selfreward.store.migrate import current_revision, head_revision
@@ -186,7 +186,20 @@ def _method(settings: Settings, directory: Path) -> list[Finding]:
         asked = ", ".join(question.setting for question in preflight.questions(settings))
         state = f"{model.name} has a token for each verdict ({asked})"
         found.append(_tried("tokenizer", state, partial(preflight.require_tokens, settings, model)))
+    if settings.pair.imported_share:
+        state = f"imported ones are there, pair.imported_share is {settings.pair.imported_share:g}"
+        found.append(_tried("preferences", state, partial(_require_imported, settings, directory)))
     return found
+
+
+def _require_imported(settings: Settings, directory: Path) -> None:
+    from selfreward.stages.mixing import require_imported
+
+    store = Store(settings.database.url, directory)
+    run = store.runs.find(settings.name) if current_revision(store.database) == head_revision() else None
+    if run is None:
+        raise BadInput("none are imported yet", "selfreward import preferences FILE, or builtin:ranked")
+    require_imported(store, run, settings)
 
 
 def _tried(what: str, state: str, check: Callable[[], None]) -> Finding:

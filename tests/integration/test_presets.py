@@ -77,6 +77,7 @@ def test_a_preset_comes_from_seeds_to_the_next_checkpoint(
     if preset == "rlhf":
         refused = run.command("start")
         assert refused.returncode == 2 and "selfreward import preferences" in refused.stderr
+        assert "selfreward import preferences" in run.command("doctor").stdout
         do(run, "import", "preferences", "builtin:ranked", "--limit", "12")
     do(run, "start", "--iterations", "1")
     run.wait_until_nobody_is_left()
