@@ -81,8 +81,6 @@ IN_A_ROW = {
         "judge_anchor:stored",
     ),
 }
-ELSEWHERE = frozenset({"mix:stored"})
-"""Where preferences must be imported first: tests/integration/test_imported.py dies there."""
 SQLITE_ONLY = frozenset({"backup:copied"})
 """PostgreSQL is backed up by its own tools."""
 EACH = [(scenario, place) for scenario, places in PLACES.items() for place in places]
@@ -121,9 +119,9 @@ DRAINED = {
 
 
 def test_every_place_is_died_at() -> None:
-    assert {Case.read(place).point for place in EVERYWHERE} == POINTS - ELSEWHERE
+    assert {Case.read(place).point for place in EVERYWHERE} == POINTS
     terminated = {Case.read(place).point for places in DRAINED.values() for place in places}
-    assert terminated == POINTS - IN_CHILD - ELSEWHERE
+    assert terminated == POINTS - IN_CHILD
 
 
 def come_through(trial: Trial, cases: Sequence[Case], wanted: Content) -> None:
