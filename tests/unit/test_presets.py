@@ -121,7 +121,7 @@ def test_init_on_the_demo_model_takes_its_numbers_too(tmp_path: Path) -> None:
     made = selfreward("init", str(tmp_path / "a"), "--preset", "rrhf", "--model", "demo")
     assert made.returncode == 0, made.stderr
     settings = load_settings(tmp_path / "a", environ={})
-    assert (settings.name, settings.self_instruct.target, settings.train.objective) == ("demo", 10, "rrhf")
+    assert (settings.name, settings.self_instruct.target, settings.train.objective) == ("demo", 8, "rrhf")
     assert "arXiv 2304.05302" in (tmp_path / "a" / SETTINGS_FILE).read_text(encoding="utf-8")
 
 
