@@ -163,6 +163,7 @@ class PairwiseWork:
                 self._place.iteration.id, self.id, self._session_id, rows, judgements, cursor
             )
             del self._fresh[: len(rows)]
+            self._place.load.rows += len(rows)  # an engine that dies later has got something done
 
     def _judgements(self, item: Contest, orders: Orders) -> list[NewJudgement]:
         """One for each candidate, or for each anchor: M_t's own have theirs."""

@@ -221,6 +221,7 @@ def test_what_was_asked_before_an_engine_died_is_not_asked_again(filled: Filled,
             judge(place, engine)
         asked.update(engine.asked)
         assert len(rows(place, CandidateComparison.id)) == asked.total(), "all of it is stored"
+        assert place.load.rows >= asked.total(), "and counts as something done"
     last = Weighing()
     judge(place, last)
     asked.update(last.asked)
