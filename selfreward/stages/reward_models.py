@@ -55,14 +55,18 @@ async def usable(place: Workplace, name: str) -> NamedRewardModel:
 
 
 def _row(place: Workplace, name: str) -> CheckpointRow:
-    row = place.store.runs.checkpoint_named(place.run.id, name)
+    """The run's own, or the nearest ancestor's: a fork from iteration t may be judged by its parent's R_t."""
+    runs = place.store.runs
+    family = [link.run_id for link in runs.lineage(place.run.id)]
+    found = (runs.checkpoint_named(run_id, name) for run_id in family)
+    row = next((row for row in found if row is not None), None)
     if row is not None and row.kind is CheckpointKind.REWARD:
         return row
-    rows = place.store.runs.checkpoints(place.run.id)
+    rows = {row.name: row for run_id in family for row in runs.checkpoints(run_id)}
     known = [
-        one.name for one in rows if one.kind is CheckpointKind.REWARD and OF_THIS_RUN.fullmatch(one.name)
+        key for key, row in rows.items() if row.kind is CheckpointKind.REWARD and OF_THIS_RUN.fullmatch(key)
     ]
-    there = f"It has {', '.join(known)}. " if known else ""
+    there = f"There are: {', '.join(sorted(known))}. " if known else ""
     raise BadInput(f"run {place.run.name!r} has no reward model {name}", there + WHAT_WORKS)
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from selfreward.children import Child
 from selfreward.config import Settings
@@ -26,6 +27,7 @@ from selfreward.stages.reward_judge import RewardJudge, judge_id, score_of
 from selfreward.stages.reward_models import NamedRewardModel, look_up
 from selfreward.stages.reward_scorer import RewardScorer, Scored
 from selfreward.stages.workplace import Drained, Workplace
+from selfreward.store.schema import Run
 from selfreward.training.reward_server import fake_reward
 from selfreward.training.reward_source import head_problem, parse_reward_source
 from selfreward.types import CheckpointKind, CheckpointRow, StageName
@@ -269,9 +271,25 @@ def test_a_reward_model_of_the_run_is_found_by_its_row(stored: Workplace, filled
     assert found.source.endswith("models/R_1")
     with pytest.raises(BadInput, match="R_2") as refused:
         look_up(stored, "R_2")
-    assert "It has R_1." in refused.value.hint
+    assert "There are: R_1." in refused.value.hint
     latest = filled.store.runs.checkpoint(filled.run.id, 1)
     assert latest is not None and latest.name == "M_1", "R_1 is never M_1"
+
+
+def test_a_fork_may_be_judged_by_what_its_parent_made_where_it_begins(
+    stored: Workplace, filled: Filled
+) -> None:
+    runs, kind = filled.store.runs, CheckpointKind.REWARD
+    forked = runs.ensure("fork")
+    with filled.store.database.write() as connection:
+        of = update(Run).where(Run.id == forked.id)
+        connection.execute(of.values(parent_run_id=filled.run.id, parent_iteration=1))
+    fork = replace(stored, run=forked)
+    theirs = runs.add_checkpoint(filled.run.id, 1, kind, "models/R_1", "theirs", None, "R_1")
+    assert look_up(fork, "R_1").checkpoint == theirs
+    own = runs.add_checkpoint(forked.id, 1, kind, "forks/fork/models/R_1", "own", None, "R_1")
+    assert look_up(fork, "R_1").checkpoint == own
+    assert look_up(stored, "R_1").checkpoint == theirs
 
 
 @pytest.mark.parametrize(
