@@ -151,5 +151,6 @@ def _too_few_positive(place: Workplace, answers: int) -> Halted:
     return Halted(
         f"{message}; the best scores are {best}",
         f"{place.checkpoint.name} stays the current model. With train.positive_score = {works:g} there are "
-        f"{sum(score >= works for score in scores)}. More candidates (sample.candidates) give better ones.",
+        f"{sum(score >= works for score in scores)}: set it and start with --accept-changed-settings. More "
+        "candidates (sample.candidates) give better ones.",
     )

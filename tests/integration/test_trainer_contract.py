@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from selfreward.config import SftSettings, TrainSettings
+from selfreward.config import RewardSettings, SftSettings, TrainSettings
 from selfreward.errors import TrainingError
 from selfreward.training.checkpoint import read_manifest, verify, write_manifest
-from selfreward.training.jobs import DpoJob, SftJob
+from selfreward.training.jobs import DpoJob, RankJob, RewardJob, RlJob, SftJob
 from tests.integration.training_runs import (
     Ran,
     Recorder,
@@ -65,6 +65,35 @@ def sft(root: Path, model: Path, **changes: Any) -> SftJob:
     return SftJob(examples=root / "rows.jsonl", settings=settings, **_common(root, model, 3))
 
 
+def rank(root: Path, model: Path, **changes: Any) -> RankJob:
+    rows = [
+        {
+            "prompt_id": n,
+            "prompt": "name " * (200 if n == TOO_LONG else 1),
+            "candidates": [
+                {"candidate_id": 3 * n + score, "text": f"yes {score}", "score": score} for score in range(3)
+            ],
+        }
+        for n in range(ROWS)
+    ]
+    _write(root / "rows.jsonl", rows)
+    settings = TrainSettings.model_validate(SETTINGS | {"objective": "rrhf"} | changes)
+    return RankJob(groups=root / "rows.jsonl", settings=settings, **_common(root, model, 3))
+
+
+def reward(root: Path, model: Path, **changes: Any) -> RewardJob:
+    dpo(root, model)  # its pairs
+    settings = RewardSettings.model_validate(SETTINGS | changes)
+    return RewardJob(pairs=root / "rows.jsonl", settings=settings, **_common(root, model, 3))
+
+
+def rl(root: Path, model: Path, **changes: Any) -> RlJob:
+    rows = [{"prompt_id": n, "prompt": "name " * (200 if n == TOO_LONG else 1)} for n in range(ROWS)]
+    _write(root / "rows.jsonl", rows)
+    settings = TrainSettings.model_validate(SETTINGS | {"objective": "rl"} | changes)
+    return RlJob(prompts=root / "rows.jsonl", settings=settings, **_common(root, model, 3))
+
+
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(map(json.dumps, rows)))
@@ -92,12 +121,15 @@ def fake(root: Path, model: Path, **changes: Any) -> DpoJob:
 
 @pytest.fixture(scope="module")
 def results(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
-    """DPO and SFT by both trainers, side by side."""
+    """Every kind of training by the fake trainer, three of them by the real ones, side by side."""
     root = tmp_path_factory.mktemp("contract")
     jobs: dict[str, TrainingJob] = {}
     for kind in ("trl", "fake"):
         jobs[f"{kind} dpo"] = dpo(root / f"{kind}_dpo", model, type=kind)
         jobs[f"{kind} sft"] = sft(root / f"{kind}_sft", model, type=kind)
+        jobs[f"{kind} rank"] = rank(root / f"{kind}_rank", model, type=kind)
+    jobs["fake reward"] = reward(root / "fake_reward", model, type="fake")
+    jobs["fake rl"] = rl(root / "fake_rl", model, type="fake")
 
     async def run_all() -> list[Ran]:
         return await asyncio.gather(*(attempt(job, Recorder(), asyncio.Event()) for job in jobs.values()))
@@ -107,7 +139,18 @@ def results(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         return dict(zip(jobs, asyncio.run(run_all()), strict=True))
 
 
-@pytest.fixture(params=["trl dpo", "fake dpo", "trl sft", "fake sft"])
+DID = ["trl dpo", "fake dpo", "trl sft", "fake sft", "trl rank", "fake rank", "fake reward", "fake rl"]
+NAMES = {"dpo": "pairs", "sft": "examples", "rank": "prompts", "reward": "pairs", "rl": "prompts"}
+OWN = {
+    "dpo": {"rewards/margins", "rewards/accuracies"},
+    "sft": {"mean_token_accuracy"},
+    "rank": {"rewards/margins", "rewards/accuracies"},
+    "reward": {"rewards/margins", "rewards/accuracies"},
+    "rl": {"reward", "kl"},
+}
+
+
+@pytest.fixture(params=DID)
 def ran(request: pytest.FixtureRequest, results: dict[str, Ran]) -> Ran:
     return results[request.param]
 
@@ -121,19 +164,24 @@ def test_events_tell_the_story_in_order(ran: Ran) -> None:
         *["metric"] * STEPS,
         "done",
     ]
-    name, ids = ("pairs", "pair_ids") if ran.job.kind == "dpo" else ("examples", "example_ids")
-    assert ran.recorder.of("too_long") == [{"event": "too_long", ids: [TOO_LONG]}]
+    [left_out] = ran.recorder.of("too_long")
+    [ids] = left_out.keys() - {"event"}
+    if ids == "candidate_ids":
+        assert left_out[ids] == [3 * TOO_LONG + score for score in range(3)]
+    else:
+        assert left_out[ids] == [TOO_LONG]
     [start] = ran.recorder.of("start")
-    assert (start["first_step"], start["total_steps"], start[name]) == (1, STEPS, ROWS - 1)
+    assert (start["first_step"], start["total_steps"], start[NAMES[ran.job.kind]]) == (1, STEPS, ROWS - 1)
     assert start["device"] and start["versions"]
     assert [event["step"] for event in ran.recorder.of("metric")] == list(range(1, STEPS + 1))
 
 
 @pytest.mark.slow
 def test_each_step_has_its_figures(ran: Ran) -> None:
-    own = {"rewards/margins", "rewards/accuracies"} if ran.job.kind == "dpo" else {"mean_token_accuracy"}
-    for name in {"loss", "learning_rate", "grad_norm"} | own:
+    for name in {"loss", "learning_rate", "grad_norm"} | OWN[ran.job.kind]:
         assert all(math.isfinite(value) for value in ran.recorder.series(name)), name
+    if margins := ran.recorder.series("rewards/margins") if "rewards/margins" in OWN[ran.job.kind] else []:
+        assert margins[-1] > margins[0], "it learns"
     if ran.job.kind == "dpo":
         assert ran.recorder.series("loss")[0] == pytest.approx(math.log(2), abs=1e-3)
         assert ran.recorder.series("rewards/margins")[0] == pytest.approx(0, abs=1e-3)
@@ -149,7 +197,8 @@ def test_the_checkpoint_is_complete_and_new_and_says_what_it_is_made_from(ran: R
     assert manifest.may_come_from(ran.job.origin()) and not manifest.may_come_from("something else")
     assert manifest.files.keys() == before.files.keys()
     changed = {name for name, entry in manifest.files.items() if entry != before.files[name]}
-    assert changed == {"model.safetensors"}
+    headed = {"config.json"} if ran.job.kind == "reward" else set()
+    assert changed == {"model.safetensors"} | headed
 
 
 @pytest.mark.slow
@@ -164,14 +213,18 @@ def test_nothing_else_is_left_or_touched(ran: Ran, model: Path) -> None:
 @pytest.mark.slow
 def test_transformers_loads_what_came_out(ran: Ran, model: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     before, after = weights(model), weights(ran.job.output)
-    assert before.keys() == after.keys()
-    assert all(after[name].dtype == torch.bfloat16 and after[name].isfinite().all() for name in after)
+    head = {"score.weight"} if ran.job.kind == "reward" else set()
+    assert after.keys() == before.keys() | head
+    assert all(after[name].dtype == torch.bfloat16 and after[name].isfinite().all() for name in before)
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    loaded = AutoModelForCausalLM.from_pretrained(ran.job.output, local_files_only=True)
-    assert loaded(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
+    form = AutoModelForSequenceClassification if head else AutoModelForCausalLM
+    loaded, told = form.from_pretrained(ran.job.output, local_files_only=True, output_loading_info=True)
+    assert not told["missing_keys"]
+    logits = loaded(torch.tensor([[1, 2, 3]])).logits
+    assert logits.isfinite().all() and (not head or logits.shape == (1, 1))
 
 
 # ---- the fake one

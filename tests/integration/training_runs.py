@@ -13,10 +13,10 @@ import psutil
 
 from selfreward.errors import TrainingError
 from selfreward.training.checkpoint import collect_garbage
-from selfreward.training.jobs import DpoJob, SftJob
+from selfreward.training.jobs import AnyTraining
 from selfreward.training.launch import DoneEvent, Stopped, run_job
 
-TrainingJob = DpoJob | SftJob
+TrainingJob = AnyTraining
 
 
 @dataclass
