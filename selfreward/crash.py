@@ -45,7 +45,6 @@ POINTS = frozenset(
         "write:storing",  # any write transaction at all
         "pair:stored",
         "mix:stored",  # some imported preferences are pairs of the iteration, others not yet
-        "import:stored",  # a batch of preferences that a user imports
         "check:stored",
         "evaluate:stored",
         "examples:stored",

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from selfreward.crash import crash_point
 from selfreward.errors import BadInput
 from selfreward.importing.reader import FORMATS_HINT, Found
 from selfreward.importing.reasons import LeftOut
@@ -59,7 +58,6 @@ def take(store: Store, run: RunRow, origin: str, found: Iterable[Found], limit: 
     for batch in _batches(islice(_usable(found, held_out, left_out), limit)):
         read += len(batch)
         new += store.imported.add(run.id, origin, batch)
-        crash_point("import:stored")
     if not read:
         counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items())) or "no records"
         raise BadInput(f"nothing of {origin} can be used ({counts})", FORMATS_HINT)

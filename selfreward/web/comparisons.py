@@ -31,7 +31,7 @@ def compare(request: Request, site: SiteNeeded, a: Name = "", b: Name = "", t: I
         found=found,
         refused=refused,
         sides=_sides(found) if found else [],
-        estimate=estimate,
+        interval=interval,
         legend=LEGEND[:1],
     )
 
@@ -48,10 +48,9 @@ def _compared(
         return None, refused
 
 
-def estimate(found: Estimate) -> str:
-    """A coefficient with its interval."""
-    interval = "" if found.low is None else f" [{number(found.low, 2)}, {number(found.high, 2)}]"
-    return number(found.value, 2) + interval
+def interval(found: Estimate) -> str:
+    """That of a coefficient; nothing where there is none."""
+    return "" if found.low is None else f"[{number(found.low, 2)}, {number(found.high, 2)}]"
 
 
 def _sides(found: Compared) -> list[tuple[str, str, str]]:

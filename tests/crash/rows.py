@@ -58,6 +58,13 @@ CONTENT = {
         JOIN candidate AS chosen ON chosen.id = chosen_id
         JOIN candidate AS rejected ON rejected.id = rejected_id
         JOIN iteration ON iteration.id = preference_pair.iteration_id {_by("preference_pair")}""",
+    "imported pairs": """
+        SELECT t, preference_pair.origin, prompt.text, chosen.text, rejected.text, excluded
+        FROM preference_pair JOIN prompt ON prompt.id = preference_pair.prompt_id
+        JOIN candidate AS chosen ON chosen.id = chosen_id
+        JOIN candidate AS rejected ON rejected.id = rejected_id
+        JOIN iteration ON iteration.id = preference_pair.iteration_id
+        WHERE preference_pair.judge_id IS NULL""",
     "checkpoints": """
         SELECT model.name, model.version, model.kind, model.path, model.digest, parent.name,
                model.removed_at IS NULL
@@ -167,7 +174,7 @@ LEFT_OVER = {
         SELECT count(*) FROM prompt WHERE status = 'accepted' AND source = 'self_instruct'
         AND id NOT IN (SELECT prompt_id FROM candidate)""",
     "candidates without judgements": """
-        SELECT count(*) FROM candidate WHERE status IN ('ok', 'truncated')
+        SELECT count(*) FROM candidate WHERE status IN ('ok', 'truncated') AND finish_reason <> 'imported'
         AND id NOT IN (SELECT candidate_id FROM judgement)""",
     "prompts without a decision": """
         SELECT count(*) FROM prompt WHERE status = 'accepted' AND source = 'self_instruct'

@@ -59,6 +59,8 @@ class Scenario:
     """Whether each row is the same whatever happened; else only how many there are."""
     from_nothing: bool = False
     """Whether the database is made by the run itself."""
+    imported: int = 0
+    """Preferences that are imported before it starts."""
     converts: bool = False
     """Whether the first checkpoint is made from the model by the run itself."""
 
@@ -115,6 +117,7 @@ SCENARIOS = {
         },
         models=("M_1", "M_2", "M_3"),
     ),
+    "imported": Scenario(settings={"evaluation.enabled": False, "pair.imported_share": 0.5}, imported=6),
     "backup": Scenario(settings={"evaluation.enabled": False, "daemon.backup_every_minutes": 0.002}),
     "converted": Scenario(settings={"evaluation.enabled": False}, converts=True),
 }
@@ -171,4 +174,14 @@ def prepare(scenario: Scenario, directory: Path, model: Path, url: str) -> Run:
     there = () if scenario.converts else {scenario.first, *scenario.models} & {scenario.first, JUDGE}
     for name in there:
         shutil.copytree(model, directory / "models" / name)
+    if scenario.imported:
+        _import(run, scenario.imported)
     return run
+
+
+def _import(run: Run, number: int) -> None:
+    file = run.directory / "people.jsonl"
+    records = ({"prompt": f"Is {n} odd?", "chosen": f"{n} is.", "rejected": "No."} for n in range(number))
+    file.write_text("\n".join(map(json.dumps, records)))
+    done = run.command("import", "preferences", str(file))
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Runs that train on imported preferences: half of all, nothing else, and a kill in the midst of mixing."""
+"""Runs that train on imported preferences: half of all, or nothing else."""
 
 import json
 
@@ -21,11 +21,8 @@ def prepared(run: Run, share: float, others: int = OTHERS) -> Run:
 
 def test_half_of_the_pairs_are_imported_and_the_next_half_is_another(make_run: MakeRun) -> None:
     run = prepared(make_run(), 0.5)
-    killed = run.command("start", SELFREWARD_CRASH_AT="mix:stored:1")
-    assert killed.returncode == -9
-    for iterations in ("1", "2"):
-        done = run.command("start", "--iterations", iterations)
-        assert done.returncode == 0, done.stderr
+    done = run.command("start", "--iterations", "2")
+    assert done.returncode == 0, done.stderr
     own, imported = run.number(f"{TRAINED} = 'ai'"), run.number(f"{TRAINED} = 'hh'")
     assert own == imported > 2
     assert run.number("SELECT count(DISTINCT prompt_id) FROM preference_pair WHERE origin = 'hh'") == imported
