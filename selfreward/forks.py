@@ -36,6 +36,8 @@ REUSED = {
     Reuse.JUDGEMENTS: ("self_instruct", "sample", "judge"),
 }
 """Tables of settings that made what is reused."""
+MADE_NONE = ("judge.meta",)
+"""Settings of these tables that had no part in it: judgements are compared after they are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,7 @@ def _contradictions(
         change
         for change in found
         if _belongs(change.key, REUSED[reuse])
+        and not _belongs(change.key, MADE_NONE)
         and (source.run_id == parent.id or not change.key.endswith(".template"))
     ]
 

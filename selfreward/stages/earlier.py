@@ -70,7 +70,12 @@ async def answer(place: Workplace) -> None:
 
 
 async def _answer(place: Workplace, stage: StageRow, earlier: CheckpointRow) -> None:
+    """A fork may find all of it there."""
     then = await intact(replace(place, checkpoint=earlier), set())
+    model, wanted = then.checkpoint, place.settings.pair.anchors
+    if not await asyncio.to_thread(place.store.anchors.short, place.data_iteration, model.id, wanted, 0, 1):
+        count = await asyncio.to_thread(place.store.anchors.count, place.data_iteration, model.id)
+        return await _finish(place, stage, f"{count} answers of {model.name}")
     async with engine_session(then) as (engine, session):
         await run_together([Pump(then, stage, anchor.AnswerAsAnchor(then, stage, engine, session))])
 

@@ -96,8 +96,9 @@ CONTENT = {
         JOIN checkpoint AS other ON other.id = second.checkpoint_id
         JOIN prompt ON prompt.id = first.prompt_id {_by("answer_comparison")}""",
     "anchors": """
-        SELECT t, prompt.text, candidate_index, by.name
-        FROM candidate JOIN prompt ON prompt.id = prompt_id JOIN checkpoint AS by ON by.id = checkpoint_id
+        SELECT t, prompt.text, candidate_index, model.name
+        FROM candidate JOIN prompt ON prompt.id = prompt_id
+        JOIN checkpoint AS model ON model.id = candidate.checkpoint_id
         JOIN iteration ON iteration.id = candidate.iteration_id""",
     "consistency": f"""
         SELECT t, {JUDGE}, text, tau, candidates

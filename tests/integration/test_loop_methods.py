@@ -103,10 +103,13 @@ def _is_shown(run: Run) -> None:
 def _forks_take_over_what_is_theirs(run: Run) -> None:
     before = run.count("judgement"), run.count("candidate")
     arguments = ("fork", "--from-iteration", "2", "--name", "again", "--reuse", "judgements")
-    assert run.command(*arguments).returncode == 0
+    forked = run.command(*arguments, "--set", "pair.rule=anchored", "--set", "train.objective=cream")
+    assert forked.returncode == 0, forked.stderr
     again = run.command("start", "--run", "again", "--iterations", "2")
     assert again.returncode == 0, again.stderr
     assert (run.count("judgement"), run.count("candidate")) == before, "all of it is there already"
+    sessions = "SELECT count(*) FROM engine_session WHERE iteration_id = (SELECT max(id) FROM iteration)"
+    assert run.number(sessions) == 0, "and no engine was needed"
     same = "SELECT iteration_id, prompt_id, tau FROM consistency WHERE iteration_id = {}"
     fork = run.number("SELECT max(id) FROM iteration")
     assert [row[1:] for row in run.rows(same.format(fork))] == [row[1:] for row in run.rows(same.format(2))]
