@@ -113,8 +113,10 @@ def _ids(
     if wanted.words.strip() and not words_of(wanted.words):
         return []
     source = _source(connection, run_id, wanted, used)
+    if source is None:
+        return []
     found: list[int] = []
-    for span in () if source is None else _spans(wanted, place.within(source.bounds), place.backward):
+    for span in _spans(wanted, place.within(source.bounds), place.backward):
         key, start, conditions = _conditions(connection, wanted, source, used, span)
         query = select(key).select_from(start).where(*conditions, key.between(*span)).limit(limit)
         if start.is_derived_from(PreferencePair.__table__):

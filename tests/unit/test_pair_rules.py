@@ -28,13 +28,13 @@ def candidate(id: int, *scores: float, text: str = "", **fields: object) -> Scor
     return ScoredCandidate(id=id, text=text or f"text {id}", scores=scores, **fields)  # type: ignore[arg-type]
 
 
-def anchor(id: int, *scores: float, **fields: object) -> ScoredCandidate:
-    return candidate(id, *scores, anchor=True, **fields)
+def anchor(id: int, *scores: float, text: str = "") -> ScoredCandidate:
+    return candidate(id, *scores, text=text, anchor=True)
 
 
 def decided(rule: str, *candidates: ScoredCandidate, **fields: object) -> PairDecision:
     prompt = ScoredPrompt(id=9, text="a prompt", candidates=candidates)
-    return decide(prompt, PairSettings(rule=rule, **fields))  # type: ignore[arg-type]
+    return decide(prompt, PairSettings.model_validate({"rule": rule, **fields}))
 
 
 def drawn(rule: str, *candidates: ScoredCandidate, **fields: object) -> list[tuple[int, int]]:

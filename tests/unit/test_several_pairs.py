@@ -166,10 +166,10 @@ def test_rewards_and_preferences_of_a_judge_are_read_with_the_scores(several: Se
                 f" SELECT 1, judge_id, {first}, {second}, 'read', {probability}, '', 1, created_at"
                 " FROM judgement WHERE candidate_id = 1"
             )
-    [first, second] = scored(filled)
-    assert [each.reward for each in first.candidates] == [2.5, 0.5, None, None]
-    assert first.preferences == {(1, 2): pytest.approx(0.8)}, "one order of 1 and 3 alone says nothing"
-    assert second.preferences == {}
+    [star, moon] = scored(filled)
+    assert [each.reward for each in star.candidates] == [2.5, 0.5, None, None]
+    assert star.preferences == {(1, 2): pytest.approx(0.8)}, "one order of 1 and 3 alone says nothing"
+    assert moon.preferences == {}
 
 
 def test_a_list_has_a_prompt_once_with_the_widest_of_its_pairs(several: Several) -> None:
