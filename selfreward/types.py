@@ -737,6 +737,8 @@ class Preference:
     rejected_score: float | None = None
     soft_label: float | None = None
     """Probability that chosen is better, 0 to 1; None for a hard label."""
+    reference: str | None = None
+    """A good answer to the prompt beside the two, where the source brings one: SLiC-HF's target."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -237,9 +237,9 @@ def _without_effect(settings: Settings) -> Iterator[tuple[bool, str]]:
         'pair.soft_labels has no effect with judge.type = "rubric": its scores say nothing of probabilities',
     )
     yield (
-        train.objective == "slic" and train.slic.target == "reference",
-        'train.slic.target = "reference" has no effect: neither prompts that a model wrote nor imported ones '
-        "have a reference answer; chosen is taken",
+        train.objective == "slic" and train.slic.target == "reference" and pair.imported_share == 0,
+        'train.slic.target = "reference" has no effect with pair.imported_share = 0: prompts that a model '
+        "wrote have no reference answer; chosen is taken",
     )
     yield (
         pair.imported_share == 1 and pair.rule != "best_worst",

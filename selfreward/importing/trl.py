@@ -2,7 +2,8 @@
 
 A record has `chosen` and `rejected`, and `prompt` unless both begin with it; each is a text or a list of
 turns {"role", "content"}. Scores (`chosen_score`, or `score_chosen` as UltraFeedback has it) and
-`soft_label` are kept, any other column is passed over. See TRL's docs, "Dataset formats".
+`soft_label` are kept, and `reference`, a good answer to the prompt; any other column is passed over. See
+TRL's docs, "Dataset formats".
 """
 
 import math
@@ -41,6 +42,7 @@ def from_trl(record: Mapping[str, Any]) -> Preference | LeftOut:
         chosen_score=_number(record, "chosen_score", "score_chosen"),
         rejected_score=_number(record, "rejected_score", "score_rejected"),
         soft_label=_probability(record),
+        reference=_reference(record),
     )
 
 
@@ -102,6 +104,13 @@ def _probability(record: Mapping[str, Any]) -> float | None:
     if value is not None and not 0 <= value <= 1:
         raise NotUnderstood(f'"soft_label" must be a probability from 0 to 1, found {value:g}')
     return value
+
+
+def _reference(record: Mapping[str, Any]) -> str | None:
+    value = record.get("reference")
+    if value is not None and not isinstance(value, str):
+        raise NotUnderstood(f'"reference" must be a text, found {_shown(value)}')
+    return _sound(value, "reference") if value and value.strip() else None
 
 
 def _shown(value: object) -> str:

@@ -118,7 +118,10 @@ def _prompts(
         return {key: prompt_id for key, prompt_id in rows}  # of several the first
 
     known = stored()
-    missing = [_prompt_row(run_id, origin, texts[key]) for key in texts if key not in known]
+    references = {fingerprint(each.prompt): each.reference for each in preferences if each.reference}
+    missing = [
+        _prompt_row(run_id, origin, texts[key], references.get(key)) for key in texts if key not in known
+    ]
     insert_new(connection, Prompt, missing)
     return stored() if missing else known
 
@@ -226,13 +229,14 @@ def _pages(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     return (items[start : start + PAGE] for start in range(0, len(items), PAGE))
 
 
-def _prompt_row(run_id: int, origin: str, instruction: str) -> dict[str, Any]:
+def _prompt_row(run_id: int, origin: str, instruction: str, reference: str | None) -> dict[str, Any]:
     return {
         "run_id": run_id,
         "source": PromptSource.IMPORTED,
         "origin": origin,
         "text": instruction,
         "text_hash": fingerprint(instruction),
+        "reference": reference,
         "status": PromptStatus.ACCEPTED,
         "created_at": now(),
     }

@@ -192,6 +192,7 @@ class Pairs:
                 PreferencePair.soft_label,
                 PreferencePair.chosen_score,
                 PreferencePair.rejected_score,
+                Prompt.reference,
             )
             .join(Prompt, Prompt.id == PreferencePair.prompt_id)
             .join(chosen, chosen.c.id == PreferencePair.chosen_id)

@@ -1,5 +1,7 @@
 """Imported preferences as rows: each once, prompts and answers shared, and pairs of an iteration."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 
@@ -63,6 +65,15 @@ def test_the_same_again_adds_nothing_and_answers_are_shared(filled: Filled) -> N
     assert add(filled.run.id, "b.jsonl", [preference(1, "Bad.", "Good.")]) == 1, "the reverse is another one"
     assert counts(filled) == (4, 2, 5)
     assert filled.store.imported.origins(filled.run.id) == {"a.jsonl": 3, "b.jsonl": 1}
+
+
+def test_a_prompts_reference_comes_with_the_pairs_that_are_trained_on(filled: Filled) -> None:
+    store, t = filled.store, filled.iteration.id
+    store.imported.add(filled.run.id, "a", [replace(preference(1), reference="Best."), preference(2)])
+    taken = tuple(offer.id for offer in store.imported.offers(filled.iteration))
+    store.imported.apply(t, Mix(taken=taken))
+    found = {pair.prompt: pair.reference for pair in store.pairs.training_pairs(t)}
+    assert found == {"Question 1?": "Best.", "Question 2?": None}
 
 
 def test_texts_no_database_can_hold_are_known_again(filled: Filled) -> None:

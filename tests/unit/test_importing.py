@@ -67,6 +67,14 @@ def test_each_form_of_trl_gives_the_same_preference(record: dict[str, Any], tmp_
     assert read(tmp_path, record) == [GOOD]
 
 
+def test_a_reference_is_kept_and_must_be_a_text(tmp_path: Path) -> None:
+    texts = {"prompt": "Name a tree.", "chosen": "Oak.", "rejected": "Fish."}
+    with_one, without = read(tmp_path, {**texts, "reference": "Ash."}, {**texts, "reference": None})
+    assert (with_one.reference, without.reference) == ("Ash.", None)
+    with pytest.raises(BadInput, match='"reference" must be a text'):
+        read(tmp_path, {**texts, "reference": 7})
+
+
 def test_scores_and_soft_labels_are_kept_under_both_names(tmp_path: Path) -> None:
     texts = {"prompt": "Name a tree.", "chosen": "Oak.", "rejected": "Fish."}
     ours = {**texts, "chosen_score": 4.5, "rejected_score": 1, "soft_label": 0.8}

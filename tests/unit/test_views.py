@@ -59,7 +59,9 @@ def write_prompt(filled: Filled, words: str, draw: int, demonstrations: tuple[in
 def decide(filled: Filled) -> None:
     chosen = PreferencePair(prompt_id=3, chosen_id=1, rejected_id=2, chosen_score=4.5, rejected_score=1.0)
     decisions = [
-        PairDecision(prompt_id=3, outcome=PairOutcome.PAIRED, pairs=(chosen,), best_score=4.5, worst_score=1.0),
+        PairDecision(
+            prompt_id=3, outcome=PairOutcome.PAIRED, pairs=(chosen,), best_score=4.5, worst_score=1.0
+        ),
         PairDecision(prompt_id=4, outcome=PairOutcome.TIE, best_score=3.0, worst_score=3.0),
     ]
     stage = filled.stage(StageName.PAIR)
