@@ -160,7 +160,17 @@ class Trial:
 
 
 VARYING = frozenset(
-    {"prompts", "demonstrations", "judgements", "decisions", "pairs", "curve", "gates", "stages"}
+    {
+        "prompts",
+        "demonstrations",
+        "judgements",
+        "decisions",
+        "pairs",
+        "curve",
+        "reward curve",
+        "gates",
+        "stages",
+    }
 )
 """What depends on what was sampled; how many prompts are accepted does not, nor what follows from that."""
 
@@ -173,7 +183,8 @@ def undisturbed(name: str, run: Run, url: str) -> Content:
         found = rows.content(engine)
         assert not rows.left_over(engine), rows.left_over(engine)
         assert not rows.duplicates(engine)
-    assert found["candidates"] and found["pairs"] and found["curve"], f"{name} shows nothing: {found}"
+    learnt = found["curve"] or found["reward curve"]
+    assert found["candidates"] and found["pairs"] and learnt, f"{name} shows nothing: {found}"
     return found
 
 

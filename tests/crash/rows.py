@@ -74,6 +74,9 @@ CONTENT = {
     "stages": """
         SELECT t, name, stage.status, error FROM stage JOIN iteration ON iteration.id = iteration_id""",
     "curve": "SELECT t, step, loss, margin, accuracy, learning_rate FROM training_curve",
+    "reward curve": """
+        SELECT DISTINCT t, step, name, value FROM training_metric
+        JOIN iteration ON iteration.id = iteration_id WHERE stage = 'train_reward'""",
     "gates": """
         SELECT t, gate, state, value FROM gate_check JOIN iteration ON iteration.id = iteration_id""",
     "examples": """
