@@ -80,7 +80,7 @@ def test_tables_are_listed_with_what_they_hold() -> None:
     assert rows["candidate"] == {
         "name": "candidate",
         "kind": "table",
-        "holds": "One of the N answers to a prompt.",
+        "holds": "An answer to a prompt: one of M_t's N, an earlier model's, or an imported one.",
     }
     assert rows["judge_health"]["kind"] == "view" and rows["judge_health"]["holds"]
     assert not [name for name in rows if name.startswith("prompt_search_")]

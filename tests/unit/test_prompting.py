@@ -21,6 +21,8 @@ def template(directory: Path, text: str) -> PromptTemplate:
 def test_shipped_templates_have_the_variables_the_stages_give(tmp_path: Path) -> None:
     wanted = {
         "compare.jinja": {"prompt", "first", "second"},
+        "judge_meta.jinja": {"prompt", "response", "rubric", "first", "second"},
+        "judge_pairwise.jinja": {"prompt", "first", "second", "reasoning"},
         "judge_rubric.jinja": {"prompt", "response"},
         "judge_score.jinja": {"prompt", "response"},
         "judge_yes_no.jinja": {"prompt", "response"},
