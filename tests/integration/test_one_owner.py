@@ -36,9 +36,9 @@ class Contested:
         """A daemon in the background."""
         return self.run.start(*self._options)
 
-    def start_and_wait(self) -> CompletedProcess[str]:
+    def start_and_wait(self, *options: str) -> CompletedProcess[str]:
         """A daemon until it has ended."""
-        return self.run.command("start", *self._options)
+        return self.run.command("start", *self._options, *options)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with self.store.database.read() as connection:
@@ -128,7 +128,8 @@ def test_a_stalled_owner_that_wakes_up_writes_nothing_and_leaves(contest: Contes
     run.wait_for(lambda: contested.number("SELECT count(*) FROM candidate") >= 1, "an answer")
     engine = children_of(first)
     contested.stall(first)
-    refused = contested.start_and_wait()
+    # Patient, however long it takes to start on a busy machine.
+    refused = contested.start_and_wait("--set", "daemon.lease_timeout_s=3600")
     assert refused.returncode == 4 and f":{first.pid}" in refused.stderr, refused.stderr
     run.wait_for(contested.abandoned, "the timeout")
     second = contested.start()

@@ -13,7 +13,7 @@ from selfreward.config import SftSettings, TrainSettings
 from selfreward.errors import TrainingError
 from selfreward.training.checkpoint import adoptable, temporary_path, verify
 from selfreward.training.events import EventReader, EventWriter
-from selfreward.training.jobs import AnyJob, ConvertJob, DpoJob, SftJob, read_job, write_job
+from selfreward.training.jobs import AnyJob, ConvertJob, DpoJob, SftJob, plain, read_job, write_job
 from selfreward.training.launch import Stopped, run_job
 from tests.integration.training_runs import (
     Ran,
@@ -313,7 +313,7 @@ def test_jobs_survive_the_way_through_a_file(tmp_path: Path) -> None:
             fence=1,
             model=tmp_path / "M_0",
             examples=tmp_path / "examples.jsonl",
-            settings=SftSettings(epochs=3),
+            settings=plain(SftSettings(epochs=3)),
             seed=4,
             work=tmp_path,
         ),
