@@ -38,6 +38,8 @@ max_attempts = 200
 [evaluation]
 prompts = 6
 replies = 8
+[gates]
+pause = []
 [train]
 type = "fake"
 batch_size = 2
