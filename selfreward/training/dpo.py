@@ -7,9 +7,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig
 
 from selfreward.training.events import EventWriter
-from selfreward.training.failures import JobFailed
 from selfreward.training.jobs import DpoJob
-from selfreward.training.origin import read_rows
+from selfreward.training.pairs import conversation, fitting_pairs
 from selfreward.training.preferences import DpoTrainer, PairCollator, SlicTrainer, SoftDpoTrainer
 from selfreward.training.sequences import Tokens, tokenised
 from selfreward.training.trainer import (
@@ -20,7 +19,6 @@ from selfreward.training.trainer import (
     load_text_parts,
     longest,
     publish_trained,
-    token_count,
 )
 
 OWN_LOSSES = {"cdpo": SoftDpoTrainer, "cream": SoftDpoTrainer, "slic": SlicTrainer}
@@ -34,43 +32,11 @@ def train_dpo(job: DpoJob, events: EventWriter) -> str:
     disk is too small for the result.
     """
     config, tokenizer = load_text_parts(job.model)
-    pairs = _fitting_pairs(job, tokenizer, longest(config, job.settings), events)
+    pairs = fitting_pairs(job, tokenizer, longest(config, job.settings), events)
     trainer = build_trainer(job, load_model(job, config, events), tokenizer, pairs, events)
     origin = job.origin(pairs)
     trainer.train_on(job, origin, events)
     return publish_trained(job, trainer.model, config, [job.origin(), origin])
-
-
-def _fitting_pairs(
-    job: DpoJob, tokenizer: PreTrainedTokenizerBase, limit: int, events: EventWriter
-) -> list[dict[str, Any]]:
-    """The pairs that fit whole. The others are reported, never cut."""
-    pairs = list(read_rows(job.pairs))
-    too_long = {pair["pair_id"] for pair in pairs if _longer_side(tokenizer, _conversation(pair)) > limit}
-    if too_long:
-        events.emit("too_long", pair_ids=sorted(too_long))
-    fitting = [pair for pair in pairs if pair["pair_id"] not in too_long]
-    if len(fitting) < max(1, job.settings.min_pairs):
-        raise JobFailed(
-            "too_few_pairs",
-            f"{len(fitting)} pairs can be trained on, of {len(pairs)} drawn; {len(too_long)} are longer than "
-            f"{limit} tokens; train.min_pairs is {job.settings.min_pairs}",
-            "Raise self_instruct.target or sample.candidates for more pairs, or lower train.min_pairs.",
-        )
-    return fitting
-
-
-def _conversation(row: dict[str, Any]) -> dict[str, Any]:
-    """A pair in TRL's conversational format, with its reference if it has one."""
-    sides = [name for name in ("chosen", "rejected", "reference") if row.get(name) is not None]
-    prompt = {"prompt": [{"role": "user", "content": row["prompt"]}]}
-    return prompt | {side: [{"role": "assistant", "content": row[side]}] for side in sides}
-
-
-def _longer_side(tokenizer: PreTrainedTokenizerBase, pair: dict[str, Any]) -> int:
-    """Tokens of the longest side, prompt and template included."""
-    sides = (name for name in ("chosen", "rejected", "reference") if name in pair)
-    return max(token_count(tokenizer, pair["prompt"] + pair[side]) for side in sides)
 
 
 def build_trainer(
@@ -108,7 +74,7 @@ def build_trainer(
 
 def _row(job: DpoJob, tokenizer: PreTrainedTokenizerBase, pair: dict[str, Any], own: bool) -> dict[str, Any]:
     """What TRL is given, and what the losses of `preferences` need besides."""
-    row = _conversation({**pair, "reference": None})
+    row = conversation({**pair, "reference": None})
     if not own:
         return row
     label = pair.get("soft_label")

@@ -1,5 +1,6 @@
 """Training on pairs with losses that TRL lacks, in its trainer: cDPO, CREAM, SLiC. Runs in the child only."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,15 +60,15 @@ def _side(row: dict[str, Any], side: str) -> Tokens:
     return Tokens(row["prompt_ids"] + row[side], len(row["prompt_ids"]))
 
 
-class OwnLossTrainer(DpoTrainer):
+class OwnLossTrainer(DpoTrainer, ABC):
     """What the losses have in common: the log-probabilities of a batch of PairCollator, and the figures."""
 
     own: TrainSettings
     """The run's settings; set once the trainer is built."""
 
+    @abstractmethod
     def losses(self, logps: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Given log P of each row: the pairs' losses, [pairs], and the rewards of both sides, [2·pairs]."""
-        raise NotImplementedError
 
     def compute_loss(
         self,

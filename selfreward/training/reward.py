@@ -24,7 +24,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 from selfreward.training.events import EventWriter
 from selfreward.training.failures import JobFailed
 from selfreward.training.jobs import RewardJob
-from selfreward.training.origin import read_rows
+from selfreward.training.pairs import conversation, fitting_pairs
 from selfreward.training.resuming import ResumableTrainer
 from selfreward.training.trainer import (
     WEIGHT_PATTERNS,
@@ -36,7 +36,6 @@ from selfreward.training.trainer import (
     load_text_parts,
     longest,
     publish_trained,
-    token_count,
 )
 
 OF_ITS_OWN = (*WEIGHT_PATTERNS, "config.json", "generation_config.json")
@@ -55,7 +54,7 @@ def train_reward(job: RewardJob, events: EventWriter) -> str:
     """
     source, tokenizer = load_text_parts(job.model)
     config = headed(source, tokenizer)
-    pairs = _fitting_pairs(job, tokenizer, longest(source, job.settings), events)
+    pairs = fitting_pairs(job, tokenizer, longest(source, job.settings), events)
     trainer = _trainer(job, _load(job, config, events), tokenizer, pairs, events)
     origin = job.origin(pairs)
     trainer.train_on(job, origin, events)
@@ -91,39 +90,10 @@ def _load(job: RewardJob, config: PreTrainedConfig, events: EventWriter) -> PreT
     return model
 
 
-def _fitting_pairs(
-    job: RewardJob, tokenizer: PreTrainedTokenizerBase, limit: int, events: EventWriter
-) -> list[dict[str, Any]]:
-    """The pairs that fit whole. The others are reported, never cut."""
-    pairs = list(read_rows(job.pairs))
-    too_long = {pair["pair_id"] for pair in pairs if _longer_side(tokenizer, _conversation(pair)) > limit}
-    if too_long:
-        events.emit("too_long", pair_ids=sorted(too_long))
-    fitting = [pair for pair in pairs if pair["pair_id"] not in too_long]
-    if len(fitting) < job.needed:
-        raise JobFailed(
-            "too_few_pairs",
-            f"{len(fitting)} pairs can be trained on, of {len(pairs)} drawn; {len(too_long)} are longer than "
-            f"{limit} tokens; train.min_pairs is {job.min_pairs}",
-            "Raise self_instruct.target or sample.candidates for more pairs, or lower train.min_pairs.",
-        )
-    return fitting
-
-
-def _conversation(row: dict[str, Any]) -> dict[str, Any]:
-    """A pair in TRL's conversational format, with p."""
-    soft = row.get("soft_label")
-    return {
-        "prompt": [{"role": "user", "content": row["prompt"]}],
-        "chosen": [{"role": "assistant", "content": row["chosen"]}],
-        "rejected": [{"role": "assistant", "content": row["rejected"]}],
-        "soft_label": 1.0 if soft is None else float(soft),
-    }
-
-
-def _longer_side(tokenizer: PreTrainedTokenizerBase, pair: dict[str, Any]) -> int:
-    """Tokens of the longer side, prompt and template included."""
-    return max(token_count(tokenizer, pair["prompt"] + pair[side]) for side in ("chosen", "rejected"))
+def _row(pair: dict[str, Any]) -> dict[str, Any]:
+    """What TRL is given, and p."""
+    soft = pair.get("soft_label")
+    return conversation({**pair, "reference": None}) | {"soft_label": 1.0 if soft is None else float(soft)}
 
 
 def _trainer(
@@ -142,7 +112,7 @@ def _trainer(
             disable_dropout=settings.dropout == 0,
         ),
         data_collator=SoftCollator(pad_token_id=model.config.get_text_config().pad_token_id),
-        train_dataset=Dataset.from_list([_conversation(pair) for pair in pairs]),
+        train_dataset=Dataset.from_list([_row(pair) for pair in pairs]),
         processing_class=tokenizer,
         callbacks=[Stream(events, job.section, pairs=len(pairs))],
         peft_config=_adapter(job, model),

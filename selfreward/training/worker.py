@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,6 @@ from selfreward.training.jobs import (
     AnyJob,
     AnyTraining,
     ConvertJob,
-    DpoJob,
-    RankJob,
-    RewardJob,
-    RlJob,
-    SftJob,
     read_job,
 )
 from selfreward.training.trackers import environment
@@ -78,44 +74,17 @@ def _run_fake(job: AnyTraining, events: EventWriter) -> str:
     return train_fake(job, events)
 
 
-def _run_dpo(job: DpoJob, events: EventWriter) -> str:
-    from selfreward.training.dpo import train_dpo
-    from selfreward.training.machine import use_all_cores
+def _with_torch(name: str) -> Function:
+    """`train_NAME` of the module NAME, which loads torch: imported when its job is run and not before."""
 
-    use_all_cores()
-    return train_dpo(job, events)
+    def run(job: AnyTraining, events: EventWriter) -> str:
+        from selfreward.training.machine import use_all_cores
 
+        use_all_cores()
+        train = getattr(import_module(f"selfreward.training.{name}"), f"train_{name}")
+        return str(train(job, events))
 
-def _run_sft(job: SftJob, events: EventWriter) -> str:
-    from selfreward.training.machine import use_all_cores
-    from selfreward.training.sft import train_sft
-
-    use_all_cores()
-    return train_sft(job, events)
-
-
-def _run_rank(job: RankJob, events: EventWriter) -> str:
-    from selfreward.training.machine import use_all_cores
-    from selfreward.training.rank import train_rank
-
-    use_all_cores()
-    return train_rank(job, events)
-
-
-def _run_reward(job: RewardJob, events: EventWriter) -> str:
-    from selfreward.training.machine import use_all_cores
-    from selfreward.training.reward import train_reward
-
-    use_all_cores()
-    return train_reward(job, events)
-
-
-def _run_rl(job: RlJob, events: EventWriter) -> str:
-    from selfreward.training.machine import use_all_cores
-    from selfreward.training.rl import train_rl
-
-    use_all_cores()
-    return train_rl(job, events)
+    return run
 
 
 def _run_convert(job: ConvertJob, events: EventWriter) -> str:
@@ -125,11 +94,11 @@ def _run_convert(job: ConvertJob, events: EventWriter) -> str:
 
 
 RUN: dict[str, Function] = {
-    "dpo": _run_dpo,
-    "rank": _run_rank,
-    "sft": _run_sft,
-    "reward": _run_reward,
-    "rl": _run_rl,
+    "dpo": _with_torch("dpo"),
+    "rank": _with_torch("rank"),
+    "sft": _with_torch("sft"),
+    "reward": _with_torch("reward"),
+    "rl": _with_torch("rl"),
     "convert": _run_convert,
 }
 
